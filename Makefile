@@ -1,0 +1,55 @@
+# make lab    the story: a UDP exchange that fails, why, and what fixes it
+# make test   every test
+# make check  formatting, lints, types, import direction
+# Each sets up what it needs. `make lab ARGS="--list"` passes arguments on.
+
+PYTHON ?= python3
+BIN := .venv/bin
+RUST := Cargo.toml Cargo.lock pyproject.toml $(shell find crates -name '*.rs' -o -name Cargo.toml)
+
+lab: build
+	@$(BIN)/udpkit lab $(ARGS)
+
+test: build
+	cargo test --quiet --workspace --exclude udpkit-python  # the binding would need libpython; pytest covers it
+	$(BIN)/pytest -n auto $(ARGS)
+
+check: build
+	cargo fmt --check
+	cargo clippy --quiet --workspace --all-targets -- -D warnings
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest udpkit._native
+	$(BIN)/lint-imports
+
+bench: build
+	$(BIN)/python bench/lab.py
+
+build: packages .venv/native
+
+packages:
+	@tools/system-packages
+
+.venv/python: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	    { echo "udpkit: Python 3.10 or later is needed: make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+.venv/native: .venv/python $(RUST)
+	@tools/rust
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# New versions of what the project depends on, with their hashes.
+lock:
+	uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --upgrade \
+	    --no-header --group dev --output-file requirements.lock pyproject.toml
+	cargo update
+
+clean:
+	rm -rf .venv target src/udpkit/_native*.so
+
+.PHONY: lab test check bench build packages lock clean

@@ -1,0 +1,42 @@
+//! From Rust errors to Python exceptions.
+
+use nix::errno::Errno;
+use pyo3::PyErr;
+use pyo3::exceptions::{PyOSError, PyValueError};
+use udpkit_capture::NotPcap;
+
+/// An error on its way to Python. `?` makes it from the crates' own errors, which cannot know pyo3.
+pub(crate) struct Error(PyErr);
+
+pub(crate) type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    pub(crate) fn value(message: String) -> Self {
+        Self(PyValueError::new_err(message))
+    }
+}
+
+impl From<Error> for PyErr {
+    fn from(Error(error): Error) -> Self {
+        error
+    }
+}
+
+impl From<Errno> for Error {
+    /// `OSError` with an errno: Python makes `PermissionError` and its like of it by itself.
+    fn from(errno: Errno) -> Self {
+        Self(PyOSError::new_err((errno as i32, errno.desc())))
+    }
+}
+
+impl From<NotPcap> for Error {
+    fn from(error: NotPcap) -> Self {
+        Self::value(error.to_string())
+    }
+}
+
+impl From<PyErr> for Error {
+    fn from(error: PyErr) -> Self {
+        Self(error)
+    }
+}

@@ -1,0 +1,27 @@
+//! `udpkit._native`: what Python needs from the Rust crates, and nothing more.
+//!
+//! Its types and docstrings are in `src/udpkit/_native.pyi`; the tests check that both agree.
+
+mod capture;
+mod errors;
+mod namespaces;
+
+/// The Rust core of udpkit: captures, and namespaces of the calling thread.
+#[pyo3::pymodule]
+mod _native {
+    #[pymodule_export]
+    use crate::capture::{Datagram, IcmpError, PcapFile, Quoted, read_pcap};
+    #[pymodule_export]
+    use crate::namespaces::{setns, unshare};
+
+    use nix::sched::CloneFlags;
+
+    #[pymodule_export]
+    const CLONE_NEWNET: i32 = CloneFlags::CLONE_NEWNET.bits();
+    #[pymodule_export]
+    const CLONE_NEWNS: i32 = CloneFlags::CLONE_NEWNS.bits();
+    #[pymodule_export]
+    const CLONE_NEWPID: i32 = CloneFlags::CLONE_NEWPID.bits();
+    #[pymodule_export]
+    const CLONE_NEWUSER: i32 = CloneFlags::CLONE_NEWUSER.bits();
+}

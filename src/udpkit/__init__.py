@@ -1,0 +1,1 @@
+"""Why UDP does not get through on Linux, and what to do about it."""

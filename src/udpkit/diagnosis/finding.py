@@ -1,0 +1,44 @@
+"""What a rule says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from udpkit.facts import Endpoint, Reference
+
+Severity = Literal["error", "warning", "note"]
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A fix, worded for one finding. `verified` says whether it helped when it was tried; None: not tried."""
+
+    id: str
+    command: str
+    tradeoff: str
+    verified: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One fault, once for each client and server that it hits.
+
+    `actual` is what came instead of `server`, where that applies. `first` and `last` are nanoseconds since
+    the epoch, None where the evidence has no times. `why` has a step for each thing that a kernel did.
+    """
+
+    code: str
+    severity: Severity
+    summary: str
+    client: Endpoint
+    server: Endpoint
+    actual: Endpoint | None
+    process: str | None
+    count: int
+    first: int | None
+    last: int | None
+    why: Sequence[str]
+    evidence: Sequence[Reference]
+    fixes: Sequence[Offer] = ()

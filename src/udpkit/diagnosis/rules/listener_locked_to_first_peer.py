@@ -1,0 +1,219 @@
+"""A listening socket was connected to its first peer, and is deaf to everyone else.
+
+## What it sees
+
+In two socket tables: a socket that waited on a wildcard address and is later connected, with a local
+address that the first datagram did not ask for, or with other clients' datagrams refused since then. In a
+capture alone: the first datagram of a client is accepted, the reply comes from another address and is
+refused, and then the address that was asked refuses the client too. That is only a warning: the program may
+have ended for another reason.
+
+Silent: a listener that is connected to its only client through the address which that client uses.
+
+## Why it happens
+
+A program peeks at the first datagram and calls connect() towards its sender, as `nc -ul` does. On a
+wildcard-bound socket connect() also stores a local address: the one that the route to the peer prefers. From
+then on the kernel delivers only what comes from that peer to that address, and all replies leave from there.
+If one of them is refused, the connected socket hears of it, and `nc` ends.
+
+## Example
+
+    before   0.0.0.0:56789      unconnected
+    after    172.17.0.1:56789   connected to 172.17.0.3:38908
+    172.17.0.3:38908 > 172.16.13.13:56789 UDP, 3 bytes
+    172.16.13.13 > 172.17.0.3 ICMP port unreachable
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from udpkit.diagnosis.conversations import Conversation
+from udpkit.diagnosis.finding import Finding
+from udpkit.facts import Case, Endpoint, IcmpError, Reference, SocketEntry
+from udpkit.kernel.functions import FUNCTIONS
+from udpkit.kernel.lookup import mismatch, unmapped
+
+CODE = "listener-locked-to-first-peer"
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """A listener before and after connect(). `gone_ns`: when a table no longer had the socket."""
+
+    before: SocketEntry
+    after: SocketEntry
+    peer: Endpoint
+    gone_ns: int | None
+
+
+def find(case: Case, conversations: list[Conversation]) -> Iterator[Finding]:
+    locks = list(_locks(case))
+    for lock in locks:
+        victims = [one for one in conversations if _shut_out(one, lock)]
+        yield from (_locked(lock, victim) for victim in victims)
+        if not case.messages:
+            yield _locked_only_in_tables(lock)
+    if not case.tables:
+        yield from (_seen_from_outside(one) for one in conversations if _accepted_then_refused(one))
+
+
+def _locks(case: Case) -> Iterator[Lock]:
+    waiting: dict[int, SocketEntry] = {}
+    locked: set[int] = set()
+    for number, table in enumerate(case.tables):
+        for entry in table.entries:
+            key = entry.inode or -entry.local.port  # where the table has no inodes, the port has to do
+            if entry.peer is None and entry.local.address.is_unspecified:
+                waiting[key] = entry
+            elif entry.peer and key in waiting and key not in locked:
+                locked.add(key)
+                yield Lock(waiting[key], entry, _plain(entry.peer), _gone(case, entry, number))
+
+
+def _gone(case: Case, entry: SocketEntry, number: int) -> int | None:
+    """When a later table of the same host no longer has the socket."""
+    for table in case.tables[number + 1 :]:
+        if not any((other.inode, other.local) == (entry.inode, entry.local) for other in table.entries):
+            return table.time_ns
+    return None
+
+
+def _plain(endpoint: Endpoint) -> Endpoint:
+    return Endpoint(unmapped(endpoint.address), endpoint.port)
+
+
+def _shut_out(conversation: Conversation, lock: Lock) -> bool:
+    """Does the lock keep this conversation's datagrams out, and did it matter?"""
+    client, server = conversation.client, conversation.server
+    if server.port != lock.after.local.port or not mismatch(lock.after, client, server):
+        return False
+    asked_elsewhere = client == lock.peer and server.address != unmapped(lock.after.local.address)
+    return bool(conversation.refused_requests) or asked_elsewhere
+
+
+def _locked(lock: Lock, victim: Conversation) -> Finding:
+    client, server, local = victim.client, victim.server, _plain(lock.after.local)
+    return Finding(
+        code=CODE,
+        severity="error",
+        summary=f"The listener on port {server.port} was connected to {lock.peer} and now lives on {local}: "
+        f"{client} cannot reach it on {server} any more.",
+        client=client,
+        server=server,
+        actual=local,
+        process=lock.after.process or lock.before.process,
+        count=len(victim.refused_requests),
+        first=victim.requests[0].time_ns,
+        last=victim.requests[-1].time_ns,
+        why=_why(lock, victim),
+        evidence=[lock.before.seen, lock.after.seen, *_seen(victim.refused_requests)],
+    )
+
+
+def _why(lock: Lock, victim: Conversation) -> list[str]:
+    client, server, local = victim.client, victim.server, lock.after.local
+    functions = FUNCTIONS[client.address.version]
+    steps = [
+        f"{functions.lookup} on the server, first datagram: the socket waited on {lock.before.local}, which "
+        "fits every local address, so it got through.",
+        f"{functions.connect} on the server: connect() to {lock.peer} fixed the peer in the socket, and as "
+        f"its local address the source of the route there: {unmapped(local.address)}.",
+    ]
+    reason = mismatch(lock.after, client, server)
+    if not victim.refused_requests:
+        return [*steps, f"{functions.lookup} on the server: a datagram to {server} will not fit: {reason}."]
+    refused = victim.refused_requests[0]
+    if lock.gone_ns is not None and lock.gone_ns < refused.time_ns:
+        steps += [
+            f"{functions.hear} on the server: the refusal of its reply became ECONNREFUSED on the connected "
+            f"socket, and the program closed it: it had left the table before {refused.seen}.",
+            f"{functions.lookup} on the server, next datagram to {server}: there is no socket any more. The "
+            f"locked one would not have taken it either: {reason}.",
+        ]
+    else:
+        steps.append(
+            f"{functions.lookup} on the server, next datagram from {client} to {server}: the socket does "
+            f"not take it: {reason}."
+        )
+    return [
+        *steps,
+        f"{functions.refuse} on the server: nobody to deliver to, so it answers port unreachable "
+        f"({refused.seen}).",
+        f"{functions.hear} on the client: its socket is connected to {server}, so its next call fails with "
+        "ECONNREFUSED, once.",
+    ]
+
+
+def _locked_only_in_tables(lock: Lock) -> Finding:
+    local = _plain(lock.after.local)
+    functions = FUNCTIONS[local.address.version]
+    return Finding(
+        code=CODE,
+        severity="warning",
+        summary=f"The listener on port {local.port} was connected to {lock.peer}: it hears nobody else, and "
+        f"even that peer only where it sends to {local.address}.",
+        client=lock.peer,
+        server=Endpoint(unmapped(lock.before.local.address), local.port),
+        actual=local,
+        process=lock.after.process or lock.before.process,
+        count=1,
+        first=None,
+        last=None,
+        why=[
+            f"{functions.connect} on the server: connect() to {lock.peer} fixed the peer in the socket, and "
+            f"as its local address the source of the route there: {local.address}.",
+            f"{functions.lookup} on the server: from then on it takes only what comes from {lock.peer} to "
+            f"{local}.",
+        ],
+        evidence=[lock.before.seen, lock.after.seen],
+    )
+
+
+def _accepted_then_refused(conversation: Conversation) -> bool:
+    """The first request was accepted, a reply from another address was refused, a later request too."""
+    refused = conversation.refused_requests
+    strays = [stray for stray in conversation.strays if stray.port == conversation.server.port]
+    return (
+        len(strays) == 1
+        and not conversation.replies
+        and bool(refused)
+        and bool(conversation.refusals_of(strays[0]))
+        and conversation.requests[0].time_ns < conversation.strays[strays[0]][0].time_ns < refused[0].time_ns
+    )
+
+
+def _seen_from_outside(victim: Conversation) -> Finding:
+    client, server = victim.client, victim.server
+    actual = next(stray for stray in victim.strays if stray.port == server.port)
+    functions = FUNCTIONS[client.address.version]
+    refused = victim.refused_requests[0]
+    return Finding(
+        code=CODE,
+        severity="warning",
+        summary=f"{server} took the first datagram of {client} and refused a later one: its listener was "
+        f"connected to the client from {actual}, or has ended.",
+        client=client,
+        server=server,
+        actual=actual,
+        process=None,
+        count=len(victim.refused_requests),
+        first=victim.requests[0].time_ns,
+        last=victim.requests[-1].time_ns,
+        why=[
+            f"{functions.lookup} on the server: the first datagram found a socket "
+            f"({victim.requests[0].seen}).",
+            f"{functions.connect} on the server: a program that connects its listener to {client} fixes the "
+            f"route's source, {actual.address}, as its local address; an unconnected one would not have "
+            "been told that its reply was refused.",
+            f"{functions.refuse} on the server: no socket for {server} any more, so it answers port "
+            f"unreachable ({refused.seen}).",
+        ],
+        evidence=[victim.requests[0].seen, victim.strays[actual][0].seen, *_seen(victim.refused_requests)],
+    )
+
+
+def _seen(errors: list[IcmpError]) -> list[Reference]:
+    return [error.seen for error in errors]

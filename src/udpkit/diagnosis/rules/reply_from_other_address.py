@@ -1,0 +1,106 @@
+"""A server answers, but from another address than the one that was asked.
+
+## What it sees
+
+A client asked one address; what came back has the port that was asked, but the address of another
+interface of the server. The server never answered from the right address, and the client never asked the
+other one. It is an error if the client's host refused the reply with ICMP port unreachable, a warning if
+nothing was refused: an unconnected client receives such a reply, with the wrong sender.
+
+Silent: where both sides use the same port (NTP, SIP: any peer may speak first), where the address asked
+answered as well, and where the client went on to talk to the other address.
+
+## Why it happens
+
+A socket bound to 0.0.0.0 or :: has no source address of its own, so the kernel takes the one that the route
+to the client prefers. On a host with several addresses, such as one with a docker bridge, that need not be
+the one that was asked. The client's socket is connected to the address it asked: its kernel finds no socket
+for the reply and refuses it. TCP does not have the fault, since an accepted connection keeps its addresses.
+Neither netfilter nor conntrack takes part.
+
+## Example
+
+    172.17.0.3:38908 > 172.16.13.13:56789 UDP, 6 bytes
+    172.17.0.1:56789 > 172.17.0.3:38908 UDP, 6 bytes
+    172.17.0.3 > 172.17.0.1 ICMP port unreachable
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from udpkit.diagnosis.conversations import Conversation
+from udpkit.diagnosis.finding import Finding
+from udpkit.facts import Case, Endpoint, SocketEntry
+from udpkit.kernel.functions import FUNCTIONS
+
+CODE = "reply-from-other-address"
+
+
+def find(case: Case, conversations: list[Conversation]) -> Iterator[Finding]:
+    for conversation in conversations:
+        if conversation.replies or conversation.client.port == conversation.server.port:
+            continue
+        for actual, strays in conversation.strays.items():
+            if actual.port != conversation.server.port:
+                continue
+            refusals = conversation.refusals_of(actual)
+            sender = _sender(case, actual, conversation.client)
+            outcome = (
+                f"and {conversation.client.address} refused it"
+                if refusals
+                else "so the client gets it from a stranger"
+            )
+            yield Finding(
+                code=CODE,
+                severity="error" if refusals else "warning",
+                summary=f"{conversation.client} asked {conversation.server}; "
+                f"the reply came from {actual}, {outcome}.",
+                client=conversation.client,
+                server=conversation.server,
+                actual=actual,
+                process=sender.process if sender else None,
+                count=len(strays),
+                first=strays[0].time_ns,
+                last=strays[-1].time_ns,
+                why=_why(conversation, actual, sender),
+                evidence=[
+                    conversation.requests[0].seen,
+                    *(stray.seen for stray in strays),
+                    *(error.seen for error in refusals),
+                    *([sender.seen] if sender else []),
+                ],
+            )
+
+
+def _sender(case: Case, actual: Endpoint, client: Endpoint) -> SocketEntry | None:
+    """The server's socket, where a table shows it connected to the client."""
+    entries = (entry for table in case.tables for entry in table.entries)
+    return next((entry for entry in entries if (entry.local, entry.peer) == (actual, client)), None)
+
+
+def _why(conversation: Conversation, actual: Endpoint, sender: SocketEntry | None) -> list[str]:
+    client, server = conversation.client, conversation.server
+    functions = FUNCTIONS[client.address.version]
+    steps = [
+        f"{functions.connect} on the server: connect() to {client} stored the source of the route to "
+        f"{client.address}, {actual.address}, in the socket; every reply has left from there since."
+        if sender
+        else f"{functions.route} on the server: the socket has no source address of its own, so the reply "
+        f"took the one that the route to {client.address} prefers: {actual.address}."
+    ]
+    if refusals := conversation.refusals_of(actual):
+        steps += [
+            f"{functions.lookup} on the client: no socket takes a datagram from {actual} to port "
+            f"{client.port}; the one that asked is connected to {server}.",
+            f"{functions.refuse} on the client: nobody to deliver to, so it answers port unreachable "
+            f"({refusals[0].seen}).",
+            f"{functions.hear} on the server: the error goes to the socket that sent the reply, if it is "
+            "connected (ECONNREFUSED at its next call); an unconnected one never hears of it.",
+        ]
+    else:
+        steps.append(
+            f"{functions.lookup} on the client: its socket is not connected, so it takes the datagram; "
+            f"recvfrom() says {actual}, which the program never asked."
+        )
+    return steps

@@ -1,0 +1,61 @@
+"""/proc/net/udp and its siblings (proc_pid_net(5))."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Address, IPv6Address
+
+from udpkit.facts import Endpoint, Reference, SocketEntry, SocketTable
+
+ESTABLISHED = "01"  # net/tcp_states.h; for UDP: connected
+WAITING = {"07", "0A"}
+"""TCP_CLOSE, which for UDP means unconnected, and TCP_LISTEN."""
+
+ROW = re.compile(
+    r"^ *\d+: (?P<local>[0-9A-F]{8}(?:[0-9A-F]{24})?:[0-9A-F]{4}) (?P<remote>[0-9A-F]{8,32}:[0-9A-F]{4}) "
+    r"(?P<state>[0-9A-F]{2}) \S+ \S+ \S+ +\d+ +\d+ (?P<inode>\d+) \d+ \S+ (?P<drops>\d+)",
+    re.ASCII,
+)
+
+
+def proc_net_udp(
+    text: str, owners: Mapping[int, str], *, source: int, time_ns: int | None = None
+) -> SocketTable:
+    """The UDP sockets in the text of /proc/net/udp, of /proc/net/udp6, or of one after the other.
+
+    `owners` names the programs of inodes. Lines that are not rows of the table are passed over.
+    """
+    entries = [
+        SocketEntry(
+            seen=Reference(source, line=number),
+            local=_endpoint(row["local"]),
+            peer=_endpoint(row["remote"]) if row["state"] == ESTABLISHED else None,
+            inode=int(row["inode"]),
+            process=owners.get(int(row["inode"])),
+            drops=int(row["drops"]),
+        )
+        for number, row in _rows(text)
+    ]
+    return SocketTable(source, entries, time_ns)
+
+
+def proc_net_waiting_ports(text: str) -> set[int]:
+    """The local ports in /proc/net/udp or /proc/net/tcp (or …6) on which something waits for strangers."""
+    return {_endpoint(row["local"]).port for _, row in _rows(text) if row["state"] in WAITING}
+
+
+def _rows(text: str) -> Iterator[tuple[int, re.Match[str]]]:
+    for number, line in enumerate(text.splitlines(), start=1):
+        if row := ROW.match(line):
+            yield number, row
+
+
+def _endpoint(column: str) -> Endpoint:
+    """`0100007F:0035` is 127.0.0.1:53: 32-bit words in the order of the host's bytes, the port as written."""
+    digits, port = column.split(":")
+    words = [bytes.fromhex(digits[start : start + 8]) for start in range(0, len(digits), 8)]
+    packed = b"".join(word[::-1] if sys.byteorder == "little" else word for word in words)
+    address = IPv4Address(packed) if len(packed) == 4 else IPv6Address(packed)
+    return Endpoint(address, int(port, 16))

@@ -1,0 +1,1 @@
+"""What Linux does with a datagram. Pure: tables, with the theory above them; no I/O."""

@@ -1,0 +1,62 @@
+"""ICMP and ICMPv6 errors: what they are called and what a socket is told (FACTS: measured, see docs/lab.md).
+
+A socket without IP_RECVERR hears of an error only while it is connected, and only of a *hard* one
+(icmp_err_convert[] in net/ipv4/icmp.c, icmpv6_err_convert() in net/ipv6/icmp.c).
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class IcmpKind:
+    """One kind of error. `hard` errors reach a connected socket that did not ask for them."""
+
+    name: str
+    errno: int
+    hard: bool
+
+
+PORT_UNREACHABLE = {(4, 3, 3), (6, 1, 4)}
+"""(IP version, type, code): no socket took the datagram. The only way in which a host itself refuses."""
+
+KINDS = {
+    (4, 3, 0): IcmpKind("net unreachable", errno.ENETUNREACH, hard=False),
+    (4, 3, 1): IcmpKind("host unreachable", errno.EHOSTUNREACH, hard=False),
+    (4, 3, 2): IcmpKind("protocol unreachable", errno.ENOPROTOOPT, hard=True),
+    (4, 3, 3): IcmpKind("port unreachable", errno.ECONNREFUSED, hard=True),
+    (4, 3, 4): IcmpKind("fragmentation needed", errno.EMSGSIZE, hard=False),
+    (4, 3, 5): IcmpKind("source route failed", errno.EOPNOTSUPP, hard=False),
+    (4, 3, 6): IcmpKind("net unknown", errno.ENETUNREACH, hard=True),
+    (4, 3, 7): IcmpKind("host unknown", errno.EHOSTDOWN, hard=True),
+    (4, 3, 8): IcmpKind("source host isolated", errno.ENONET, hard=True),
+    (4, 3, 9): IcmpKind("net prohibited", errno.ENETUNREACH, hard=True),
+    (4, 3, 10): IcmpKind("host prohibited", errno.EHOSTUNREACH, hard=True),
+    (4, 3, 11): IcmpKind("net unreachable for this TOS", errno.ENETUNREACH, hard=False),
+    (4, 3, 12): IcmpKind("host unreachable for this TOS", errno.EHOSTUNREACH, hard=False),
+    (4, 3, 13): IcmpKind("administratively prohibited", errno.EHOSTUNREACH, hard=True),
+    (4, 3, 14): IcmpKind("host precedence violation", errno.EHOSTUNREACH, hard=True),
+    (4, 3, 15): IcmpKind("precedence cutoff", errno.EHOSTUNREACH, hard=True),
+    (4, 11, 0): IcmpKind("time exceeded", errno.EHOSTUNREACH, hard=False),
+    (4, 11, 1): IcmpKind("reassembly time exceeded", errno.EHOSTUNREACH, hard=False),
+    (4, 12, 0): IcmpKind("parameter problem", errno.EPROTO, hard=True),
+    (6, 1, 0): IcmpKind("no route", errno.ENETUNREACH, hard=False),
+    (6, 1, 1): IcmpKind("administratively prohibited", errno.EACCES, hard=True),
+    (6, 1, 2): IcmpKind("beyond scope of source address", errno.EHOSTUNREACH, hard=False),
+    (6, 1, 3): IcmpKind("address unreachable", errno.EHOSTUNREACH, hard=False),
+    (6, 1, 4): IcmpKind("port unreachable", errno.ECONNREFUSED, hard=True),
+    (6, 1, 5): IcmpKind("policy failed", errno.EACCES, hard=True),
+    (6, 1, 6): IcmpKind("reject route", errno.EACCES, hard=True),
+    (6, 2, 0): IcmpKind("packet too big", errno.EMSGSIZE, hard=False),
+    (6, 3, 0): IcmpKind("hop limit exceeded", errno.EHOSTUNREACH, hard=False),
+    (6, 3, 1): IcmpKind("reassembly time exceeded", errno.EHOSTUNREACH, hard=False),
+    (6, 4, 0): IcmpKind("parameter problem", errno.EPROTO, hard=True),
+}
+
+
+def name(version: int, icmp_type: int, code: int) -> str:
+    """`port unreachable`; the numbers where no standard names them."""
+    kind = KINDS.get((version, icmp_type, code))
+    return kind.name if kind else f"type {icmp_type} code {code}"

@@ -1,0 +1,58 @@
+"""Which socket takes a datagram: compute_score() of net/ipv4/udp.c and net/ipv6/udp.c.
+
+Theory of operation. A socket is a candidate if nothing it has fixed contradicts the datagram: its local port
+and, once it has them, its local address and its peer. Of the candidates the one that has fixed most wins. A
+wildcard-bound socket has fixed only its port. connect(2) fixes the other two, and the local address that it
+fixes is the one which the route to the peer prefers, not the one to which the peer had sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import IPv6Address
+
+from udpkit.facts import Address, Endpoint, SocketEntry
+
+PEER_SCORE = 8
+"""compute_score() gives 4 for a matching peer address and 4 for its port; connect(2) fixes both."""
+
+LOCAL_ADDRESS_SCORE = 4
+FAMILY_SCORE = 1
+"""For an IPv4 datagram, a socket of AF_INET goes before one of AF_INET6."""
+
+
+def score(entry: SocketEntry, source: Endpoint) -> int:
+    """How much of a datagram's addresses a socket that takes it has fixed."""
+    total = FAMILY_SCORE if entry.local.address.version == source.address.version else 0
+    if not unmapped(entry.local.address).is_unspecified:
+        total += LOCAL_ADDRESS_SCORE
+    return total + (PEER_SCORE if entry.peer else 0)
+
+
+def mismatch(entry: SocketEntry, source: Endpoint, destination: Endpoint) -> str | None:
+    """Why a socket does not take a datagram, in a few words; None if it does."""
+    local, peer = entry.local, entry.peer
+    if local.port != destination.port:
+        return f"its port is {local.port}"
+    if local.address.version == 4 and destination.address.version == 6:
+        return "it is an IPv4 socket"
+    # A wildcard of AF_INET6 takes IPv4 too, unless IPV6_V6ONLY is set, which tables do not show.
+    if not local.address.is_unspecified and unmapped(local.address) != destination.address:
+        return f"its local address is {unmapped(local.address)}"
+    if peer and (unmapped(peer.address), peer.port) != (source.address, source.port):
+        return f"it is connected to {peer}"
+    return None
+
+
+def lookup(entries: Sequence[SocketEntry], source: Endpoint, destination: Endpoint) -> SocketEntry | None:
+    """The socket that takes a datagram; None where the kernel would answer port unreachable.
+
+    Of equals (SO_REUSEPORT) the first is returned; the kernel spreads by a hash.
+    """
+    takers = [entry for entry in entries if mismatch(entry, source, destination) is None]
+    return max(takers, key=lambda entry: score(entry, source), default=None)
+
+
+def unmapped(address: Address) -> Address:
+    """The IPv4 address inside ::ffff:a.b.c.d (RFC 4291, 2.5.5.2); any other address as it is."""
+    return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address

@@ -1,0 +1,72 @@
+"""Capturing what crosses a link, into memory."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from pathlib import Path
+
+from udpkit.lab.errors import LabError
+
+ETH_P_ALL = 0x0003  # linux/if_ether.h
+SO_RCVBUFFORCE = 33  # asm-generic/socket.h
+SO_TIMESTAMPNS = 35
+SOL_PACKET = 263  # bits/socket.h
+PACKET_STATISTICS = 6  # linux/if_packet.h
+
+BUFFER = 16 << 20
+"""Bytes that the kernel keeps for us between two reads; the lab's exchanges are a few packets."""
+
+SNAPLEN = 1 << 18
+"""Bytes kept of a packet: more than any has (tcpdump's own default)."""
+
+PCAP_HEADER = struct.pack("=IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, SNAPLEN, 1)
+"""Classic pcap with nanosecond timestamps, link type Ethernet (pcap-savefile(5))."""
+
+
+class Capture:
+    """What crossed an interface since the capture was opened, in both directions, as a pcap file in memory.
+
+    The packets wait in the kernel until somebody looks: no thread, no helper program.
+    """
+
+    def __init__(self, packet_socket: socket.socket, name: str, interface: str) -> None:
+        self.name = name
+        """`host.interface`."""
+        self.packets = 0
+        self._pcap = bytearray(PCAP_HEADER)
+        self._socket = packet_socket
+        self._socket.setblocking(False)
+        self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
+        self._socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        self._socket.bind((interface, ETH_P_ALL))
+
+    def descriptors(self) -> list[int]:
+        return [self._socket.fileno()]
+
+    def drain(self) -> None:
+        try:
+            while True:
+                packet, control, flags, _ = self._socket.recvmsg(SNAPLEN, 64, socket.MSG_TRUNC)
+                if flags & socket.MSG_CTRUNC or not control:
+                    raise LabError(f"the capture on {self.name} got a packet without a timestamp")
+                seconds, nanoseconds = struct.unpack("@ll", control[0][2])
+                self._pcap += struct.pack("=IIII", seconds, nanoseconds, len(packet), len(packet)) + packet
+                self.packets += 1
+        except BlockingIOError:
+            return
+
+    def pcap(self) -> bytes:
+        """The capture so far, as the bytes of a pcap file. Raises LabError if the kernel dropped any."""
+        self.drain()
+        statistics = self._socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8)
+        if dropped := struct.unpack("=II", statistics)[1]:
+            raise LabError(f"the capture on {self.name} lost {dropped} packets: its buffer was full")
+        return bytes(self._pcap)
+
+    def save(self, path: Path) -> None:
+        """Write the capture so far to a file."""
+        path.write_bytes(self.pcap())
+
+    def close(self) -> None:
+        self._socket.close()

@@ -1,0 +1,109 @@
+"""The owner's end of the connection to a lab's keeper."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from udpkit.lab import keeper
+from udpkit.lab.errors import LabUnavailable
+
+LARGEST_ANSWER = 1 << 16
+
+
+class Control:
+    """Starts a keeper and asks it for hosts, sockets and programs. May be shared by threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            # A session of its own: Ctrl-C reaches the owner alone, who then takes the lab down in order.
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", keeper.__file__, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        try:
+            self.pid: int = self._receive()[0]["pid"]
+        except OSError as error:
+            self.close()
+            raise LabUnavailable(why_unavailable(error)) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def ask(self, op: str, *descriptors: int, **arguments: object) -> tuple[dict[str, Any], list[int]]:
+        """Send one request, wait for its answer. The descriptors that come back are the caller's to close.
+
+        Raises OSError as the keeper met it.
+        """
+        with self._lock:
+            request = json.dumps({"op": op, **arguments}).encode()
+            socket.send_fds(self._socket, [request], list(descriptors))
+            return self._receive()
+
+    def _receive(self) -> tuple[dict[str, Any], list[int]]:
+        message, descriptors, _, _ = socket.recv_fds(self._socket, LARGEST_ANSWER, 3)
+        if not message:
+            raise ConnectionResetError(errno.ECONNRESET, "the lab's keeper has ended")
+        answer = json.loads(message)
+        if "errno" in answer:
+            raise OSError(answer["errno"], answer["error"], answer["path"])
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)
+        return answer, descriptors
+
+    def close(self) -> None:
+        """End the keeper, and so every host and program. Returns when they are gone."""
+        self._socket.close()
+        self._process.wait()
+
+
+LIMITS = [
+    (
+        "/proc/sys/kernel/unprivileged_userns_clone",
+        "0",
+        "unprivileged user namespaces are switched off: sysctl kernel.unprivileged_userns_clone=1",
+    ),
+    (
+        "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+        "1",
+        "AppArmor restricts user namespaces: sysctl kernel.apparmor_restrict_unprivileged_userns=0",
+    ),
+    (
+        "/proc/sys/user/max_user_namespaces",
+        "0",
+        "user namespaces are switched off: sysctl user.max_user_namespaces=10000",
+    ),
+    (
+        "/proc/sys/user/max_net_namespaces",
+        "0",
+        "network namespaces are switched off: sysctl user.max_net_namespaces=10000",
+    ),
+    (
+        "/proc/sys/user/max_pid_namespaces",
+        "0",
+        "PID namespaces are switched off: sysctl user.max_pid_namespaces=10000",
+    ),
+]
+"""(file, value, sentence): the settings with which Linux refuses namespaces, each with its remedy."""
+
+
+def why_unavailable(error: OSError) -> str:
+    """One line that names the setting that keeps this machine from making hosts."""
+    for path, value, sentence in LIMITS:
+        try:
+            if Path(path).read_text().strip() == value:
+                return f"{sentence} (or run as root)" if "user" in sentence else sentence
+        except OSError:
+            continue  # this kernel has no such setting
+    return f"this machine does not let us make namespaces: {error.strerror}; run as root, outside a container"

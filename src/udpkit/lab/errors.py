@@ -1,0 +1,27 @@
+"""What can go wrong in a lab."""
+
+from __future__ import annotations
+
+
+class LabError(Exception):
+    """Base class: the lab could not do what it was asked to. The message is one line."""
+
+
+class LabUnavailable(LabError):  # noqa: N818
+    """This machine does not let us make hosts; the message names the setting or privilege that is missing."""
+
+
+class CommandFailed(LabError):  # noqa: N818
+    """A command on a host ended with a status other than 0."""
+
+
+class ProgramMissing(LabError):  # noqa: N818
+    """A program that the lab needs is not installed. `program` is its name."""
+
+    def __init__(self, program: str) -> None:
+        super().__init__(f"{program} is not installed")
+        self.program = program
+
+
+class TimedOut(LabError):  # noqa: N818
+    """A condition did not come true in time; the message says which, and what was seen instead."""

@@ -1,0 +1,70 @@
+"""Real Linux hosts in network namespaces, with or without root."""
+
+from __future__ import annotations
+
+import itertools
+from types import TracebackType
+
+from udpkit.lab.control import Control
+from udpkit.lab.host import Host
+
+
+class Lab:
+    """A set of hosts and the links between them; a context manager.
+
+    >>> with Lab() as lab:  # doctest: +SKIP
+    ...     server, client = lab.host("server"), lab.host("client")
+    ...     lab.link(client, "eth0", server, "eth0")
+    ...     server.address("eth0", "192.0.2.1/24")
+    ...     client.address("eth0", "192.0.2.2/24")
+    ...     client.shell("ping -c 1 192.0.2.1")
+
+    Everything is gone when it closes, and when this process ends in whatever way. Raises LabUnavailable.
+    """
+
+    def __init__(self) -> None:
+        self._control = Control()
+        self.hosts: dict[str, Host] = {}
+        self._beyond: Host | None = None
+        self._plugs = itertools.count()
+
+    def host(self, name: str) -> Host:
+        """Make a host with nothing but a loopback interface, which is up."""
+        host = self.hosts[name] = Host(self._control, name)
+        return host
+
+    def link(self, host: Host, interface: str, other: Host, other_interface: str) -> None:
+        """Lay a cable (veth(4)) between two hosts.
+
+        An end that names a bridge is plugged into it, as a port called like the host at the other end.
+        """
+        ends = [(host, interface), (other, other_interface)]
+        ports = [
+            f"to-{far.name}"[:15] if near.has_bridge(name) else name
+            for (near, name), (far, _) in zip(ends, reversed(ends), strict=True)
+        ]
+        host.ip(f"link add {ports[0]} type veth peer name {ports[1]} netns {other.namespace}")
+        for (near, name), port in zip(ends, ports, strict=True):
+            near.ip(f"link set {port} up" if port == name else f"link set {port} master {name} up")
+
+    def plug(self, host: Host, interface: str) -> None:
+        """Give a host an interface that has a carrier and leads to a network where nobody is.
+
+        Its far end lies in a namespace of its own: not every kernel has dummy interfaces.
+        """
+        if self._beyond is None:
+            self._beyond = Host(self._control, "beyond")
+        self.link(host, interface, self._beyond, f"plug{next(self._plugs)}")
+
+    def close(self) -> None:
+        for host in self.hosts.values():
+            host.close()
+        self._control.close()
+
+    def __enter__(self) -> Lab:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,111 @@
+"""A real program on a lab host, with its standard input and output."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+from udpkit.lab.control import Control
+from udpkit.lab.errors import ProgramMissing
+from udpkit.lab.waiting import wait_until
+
+LARGEST_OUTPUT = 16 << 20
+"""Bytes kept of what a program prints; the rest is read and dropped, so that it cannot fill our memory."""
+
+
+class Program:
+    """Started by `Host.run`. What it prints is collected in `output` and `errors` (bytes)."""
+
+    def __init__(self, control: Control, host: int, argv: Sequence[str]) -> None:
+        self.argv = list(argv)
+        self.output = bytearray()
+        self.errors = bytearray()
+        self.status: int | None = None
+        self._control = control
+        stdin, self._stdin = os.pipe2(os.O_CLOEXEC)
+        stdout_read, stdout = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        stderr_read, stderr = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        for theirs in (stdout, stderr):
+            os.set_blocking(theirs, True)
+        self._readers = {stdout_read: self.output, stderr_read: self.errors}
+        try:
+            answer, [self._pidfd] = control.ask("spawn", stdin, stdout, stderr, host=host, argv=self.argv)
+        except OSError as error:
+            self._close(self._stdin, *self._readers)
+            if isinstance(error, FileNotFoundError):
+                raise ProgramMissing(self.argv[0]) from error
+            raise
+        finally:
+            self._close(stdin, stdout, stderr)
+        self._pid: int = answer["pid"]
+
+    @property
+    def pid(self) -> int:
+        """Its process number as this machine sees it; inside the lab it has another."""
+        fields = Path(f"/proc/self/fdinfo/{self._pidfd}").read_text().split()
+        return int(fields[fields.index("Pid:") + 1])
+
+    def type(self, data: bytes) -> bool:
+        """Write to its standard input; False if it no longer reads."""
+        try:
+            while data:
+                data = data[os.write(self._stdin, data) :]
+        except BrokenPipeError:
+            return False
+        return True
+
+    def close_input(self) -> None:
+        """Give it the end of its standard input."""
+        self._close(self._stdin)
+        self._stdin = -1
+
+    def wait(self, timeout: float = 10) -> int:
+        """Wait until it has ended; returns its exit status, negative for a signal. Raises TimedOut."""
+        wait_until(
+            lambda: self.status is not None, [self], timeout=timeout, what=f"{self.argv[0]} did not end"
+        )
+        assert self.status is not None  # noqa: S101 - the condition above
+        return self.status
+
+    def stop(self, number: int = signal.SIGKILL) -> int:
+        """End it and what it started; returns its exit status."""
+        if self.status is None:
+            self._control.ask("signal", pid=self._pid, number=number)
+        return self.wait()
+
+    def descriptors(self) -> list[int]:
+        return [*self._readers, *([self._pidfd] if self.status is None else [])]
+
+    def drain(self) -> None:
+        ended = self.status is None and self._has_ended()  # asked first: its last words are then in the pipe
+        for descriptor, kept in list(self._readers.items()):
+            try:
+                while data := os.read(descriptor, 1 << 16):
+                    kept.extend(data[: LARGEST_OUTPUT - len(kept)])
+            except BlockingIOError:
+                continue
+            self._close(descriptor)
+            del self._readers[descriptor]
+        if ended:
+            self.status = self._control.ask("status", pid=self._pid)[0]["status"]
+
+    def _has_ended(self) -> bool:
+        # waitid(2) is for the parent alone; a pidfd is readable once its process has ended (pidfd_open(2)).
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        return bool(poll.poll(0))
+
+    def close(self) -> None:
+        """Let go of it; it ends with the lab."""
+        self._close(self._stdin, *self._readers, self._pidfd)
+        self._readers.clear()
+        self._stdin = -1
+
+    @staticmethod
+    def _close(*descriptors: int) -> None:
+        for descriptor in descriptors:
+            if descriptor >= 0:
+                os.close(descriptor)
