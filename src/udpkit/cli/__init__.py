@@ -1,1 +1,57 @@
-"""The command line."""
+"""The command line: one module a verb, imported when its verb runs."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from udpkit.cli.exits import INTERRUPTED, Failure
+
+VERBS = {
+    "lab": "Run experiments on real Linux hosts in namespaces.",
+    "rule": "The manual page of a finding.",
+}
+"""Every verb and its one line of help; the verb is the function `verb` of the module of its name."""
+
+
+class Verbs(click.Group):
+    """Knows its verbs by name, and imports a verb's module only to run it or to show its own help."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
+        if name not in VERBS:
+            return None
+        command: click.Command = importlib.import_module(f"udpkit.cli.{name}").verb
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
+@click.version_option(package_name="udpkit", message="%(prog)s %(version)s")
+def udpkit() -> None:
+    """Why UDP does not get through on Linux, and what to do about it."""
+
+
+def main() -> None:
+    """Run a verb; every way to end has its exit code and, on stderr, at most one line."""
+    try:
+        code = udpkit.main(standalone_mode=False)
+    except click.UsageError as error:
+        error.show()
+        code = error.exit_code
+    except Failure as failure:
+        click.echo(f"udpkit: {failure}", err=True)
+        code = failure.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        code = INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has seen enough
+        sys.stderr.close()
+        code = 0
+    sys.exit(code)

@@ -30,8 +30,16 @@ class Conversation:
     """Port unreachable, from the client's own address, about a reply or a stray."""
 
     def refusals_of(self, stray: Endpoint) -> list[IcmpError]:
-        """The client's refusals of what came from `stray`."""
-        return [error for error in self.refused_replies if error.quoted_source == stray]
+        """The client's refusals of what came from `stray`.
+
+        One that quotes a source which was never seen is about it too: where addresses are translated, the
+        datagram and the error about it are captured on different sides of the translation.
+        """
+        return [
+            error
+            for error in self.refused_replies
+            if error.quoted_source == stray or error.quoted_source not in {self.server, *self.strays}
+        ]
 
 
 def conversations(messages: Iterable[Datagram | IcmpError]) -> list[Conversation]:
@@ -86,7 +94,5 @@ class _Book:
             asked.refused_requests.append(error)
         elif answered := self.by_ends.get((destination, source)):
             answered.refused_replies.append(error)
-        else:
-            for candidate in self.by_client.get(destination, []):
-                if source in candidate.strays:
-                    candidate.refused_replies.append(error)
+        elif origin := self.origin_of_stray(source, destination):
+            origin.refused_replies.append(error)

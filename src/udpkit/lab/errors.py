@@ -25,3 +25,7 @@ class ProgramMissing(LabError):  # noqa: N818
 
 class TimedOut(LabError):  # noqa: N818
     """A condition did not come true in time; the message says which, and what was seen instead."""
+
+
+class BadExperiment(LabError):  # noqa: N818
+    """An experiment file does not say what such a file must; the message says where and what."""

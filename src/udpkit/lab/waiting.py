@@ -26,11 +26,11 @@ class Watched(Protocol):
 
 
 def wait_until(
-    condition: Callable[[], T],
+    condition: Callable[[], T | None],
     watched: Iterable[Watched] = (),
     *,
     timeout: float,
-    what: str | Callable[[], str],
+    what: str,
     polling: bool = False,
 ) -> T:
     """Wait until `condition()` is true and return what it gave.
@@ -47,8 +47,7 @@ def wait_until(
             return result
         left = deadline - time.monotonic()
         if left <= 0:
-            sentence = what if isinstance(what, str) else what()
-            raise TimedOut(f"{sentence} (waited {timeout:g} s)")
+            raise TimedOut(f"{what} (waited {timeout:g} s)")
         poll = select.poll()
         for one in watched:
             for descriptor in one.descriptors():

@@ -120,7 +120,8 @@ def _why(lock: Lock, victim: Conversation) -> list[str]:
         f"{functions.lookup} on the server, first datagram: the socket waited on {lock.before.local}, which "
         "fits every local address, so it got through.",
         f"{functions.connect} on the server: connect() to {lock.peer} fixed the peer in the socket, and as "
-        f"its local address the source of the route there: {unmapped(local.address)}.",
+        f"its local address the one that {functions.route} prefers on the way there: "
+        f"{unmapped(local.address)}.",
     ]
     reason = mismatch(lock.after, client, server)
     if not victim.refused_requests:

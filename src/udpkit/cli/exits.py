@@ -1,0 +1,17 @@
+"""Exit codes, the same for every verb."""
+
+from __future__ import annotations
+
+OK = 0
+FINDINGS = 1
+USAGE = 2
+MISSING = 5
+INTERRUPTED = 130
+
+
+class Failure(Exception):  # noqa: N818
+    """Ends the verb with one line on stderr and an exit code."""
+
+    def __init__(self, sentence: str, exit_code: int) -> None:
+        super().__init__(sentence)
+        self.exit_code = exit_code

@@ -1,0 +1,76 @@
+"""What the command lines of experiments stand for on this machine."""
+
+from __future__ import annotations
+
+import functools
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from udpkit.lab.errors import ProgramMissing
+
+PROGRAMS = Path(__file__).with_name("programs")
+TALK = [sys.executable, "-I", "-S", str(PROGRAMS / "talk.py")]
+OWN = {
+    "talk": TALK,
+    "udpkit-serve": [sys.executable, "-I", str(PROGRAMS / "udpkit_serve.py")],
+}
+"""Names that a command line may begin with, beside every program on PATH."""
+
+STAND_INS = {
+    "ul": ["serve", "--nc"],
+    "u": ["ask", "--connect"],
+    "l": ["serve", "--tcp"],
+    "": ["ask", "--tcp"],
+}
+"""nc's flags, less -4 and -6, and the mode of talk.py that makes the same system calls."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommandLine:
+    """A program with its arguments; `note` says so when it is not the one that was named."""
+
+    argv: list[str]
+    note: str | None = None
+
+
+def resolve(line: str) -> CommandLine:
+    """Find the program that a command line names. Raises ProgramMissing."""
+    name, *arguments = shlex.split(line)
+    if name == "nc":
+        if nc := openbsd_nc():
+            return CommandLine([nc, *arguments])
+        return stand_in(arguments)
+    if name in OWN:
+        return CommandLine([*OWN[name], *arguments])
+    if shutil.which(name) is None:
+        raise ProgramMissing(name)
+    return CommandLine([name, *arguments])
+
+
+@functools.cache
+def openbsd_nc() -> str | None:
+    """OpenBSD's netcat: Debian calls it nc.openbsd, and `nc` may be another one's."""
+    for name in ("nc.openbsd", "nc"):
+        path = shutil.which(name)
+        if (
+            path
+            and "OpenBSD" in subprocess.run([path, "-h"], capture_output=True, text=True, check=False).stderr
+        ):
+            return path
+    return None
+
+
+def stand_in(arguments: list[str]) -> CommandLine:
+    """Our own program in nc's place, for the few forms of it that experiments use."""
+    flags = "".join(argument[1:] for argument in arguments if argument.startswith("-"))
+    *address, port = [argument for argument in arguments if not argument.startswith("-")]
+    mode = STAND_INS.get(flags.strip("46"))
+    if mode is None:
+        raise ProgramMissing("nc (netcat-openbsd)")
+    where = address or ["::" if "6" in flags else "0.0.0.0"]  # noqa: S104 - as nc does
+    note = "netcat-openbsd is not installed: a stand-in that makes nc's system calls ran in its place"
+    return CommandLine([*TALK, *mode, *where, port], note)

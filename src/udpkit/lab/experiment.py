@@ -1,0 +1,211 @@
+"""What an experiment file says. Unknown keys, names and placeholders are errors."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from udpkit.fixes import EXCHANGES, FIXES, fill
+from udpkit.lab.errors import BadExperiment
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+BUILT_IN = Path(__file__).with_name("experiments")
+
+InterfaceName = Annotated[str, Meta(pattern=r"^[^\s/.:]{1,15}$")]
+
+
+class Interface(Struct, forbid_unknown_fields=True):
+    """A network interface. Without `link` it leads to a network where nobody is."""
+
+    kind: Literal["cable", "bridge"] = "cable"
+    addresses: list[str] = []
+    link: str | None = None
+    """`host.interface` at the other end of the cable; a bridge there gets a port."""
+
+
+class HostPlan(Struct, forbid_unknown_fields=True):
+    """A host. `routes` and `rules` are in the words of ip(8), `commands` are shell lines (iptables, nft)."""
+
+    interfaces: dict[InterfaceName, Interface] = {}
+    routes: list[str] = []
+    rules: list[str] = []
+    sysctls: dict[str, int | str] = {}
+    commands: list[str] = []
+
+
+class ProgramPlan(Struct, forbid_unknown_fields=True):
+    """A program: on which host, and its command line."""
+
+    on: str
+    run: str
+
+
+class Start(Struct, forbid_unknown_fields=True, tag_field="do", tag="start"):
+    """Start a program; with `port`, wait until something on its host has that port open."""
+
+    program: str
+    port: int | None = None
+
+
+class Say(Struct, forbid_unknown_fields=True, tag_field="do", tag="say"):
+    """Type a line into one program, and wait until another prints it, or it is refused or lost."""
+
+    by: str
+    to: str
+    text: str
+    heard: bool = True
+
+
+class Sockets(Struct, forbid_unknown_fields=True, tag_field="do", tag="sockets"):
+    """Look at a host's UDP sockets. `expect` has a pattern for each: `0.0.0.0:53 unconnected`,
+    `172.17.0.1:53 connected to 172.17.0.3:*`."""
+
+    on: str
+    expect: list[str]
+
+
+class End(Struct, forbid_unknown_fields=True, tag_field="do", tag="end"):
+    """Wait until a program has ended by itself."""
+
+    program: str
+
+
+class Command(Struct, forbid_unknown_fields=True, tag_field="do", tag="command"):
+    """Run a shell line on a host, and wait until it has ended well."""
+
+    on: str
+    run: str
+
+
+Step = Start | Say | Sockets | End | Command
+
+
+class ExpectedFinding(Struct, forbid_unknown_fields=True):
+    """A finding; the addresses are patterns (`172.17.0.3:*`)."""
+
+    code: str
+    severity: Literal["error", "warning", "note"] = "error"
+    client: str = "*"
+    server: str = "*"
+    actual: str = "*"
+
+
+class Expect(Struct, forbid_unknown_fields=True):
+    """What must be seen: patterns for each datagram and ICMP error, and every finding, in any order."""
+
+    sequence: list[str]
+    findings: list[ExpectedFinding]
+
+
+Outcome = Literal["works", "fails"]
+
+
+class FixesPlan(Struct, forbid_unknown_fields=True):
+    """Which fixes are tried, and how each must fare in each exchange.
+
+    `server` and `client` name the programs whose places the exchanges' programs take. `exchange` is the one
+    that the experiment's own programs are.
+    """
+
+    server: str
+    client: str
+    exchange: str
+    expect: dict[str, dict[str, Outcome]]
+
+
+class Experiment(Struct, forbid_unknown_fields=True):
+    """One experiment. `values` are what `{name}` stands for in its other strings."""
+
+    title: str
+    question: str
+    hosts: dict[str, HostPlan]
+    programs: dict[str, ProgramPlan]
+    capture: list[str]
+    steps: list[Step]
+    expect: Expect
+    values: dict[str, str | int] = {}
+    fixes: FixesPlan | None = None
+    name: str = field(default="")
+
+
+def built_in() -> dict[str, Path]:
+    """The experiments that come with udpkit, by name."""
+    return {path.stem: path for path in sorted(BUILT_IN.glob("*.toml"))}
+
+
+def load(path: Path, values: Mapping[str, str | int] | None = None) -> Experiment:
+    """Read an experiment file; `values` override those of the file. Raises BadExperiment, and OSError."""
+    try:
+        return parse(path.stem, path.read_text(), values or {})
+    except (UnicodeDecodeError, BadExperiment) as error:
+        raise BadExperiment(f"{path}: {error}") from error
+
+
+def parse(name: str, text: str, values: Mapping[str, str | int]) -> Experiment:
+    """An experiment from a file's text. Raises BadExperiment with one line."""
+    try:
+        tree = tomllib.loads(text)
+        known = tree.get("values", {})
+        if unknown := set(values) - set(known):
+            raise BadExperiment(f"it has no value called {unknown.pop()}; it has: {', '.join(known)}")
+        known |= values
+        filled = {key: _filled(branch, known) if key != "values" else known for key, branch in tree.items()}
+        # Not strict: a placeholder that stands for a number is still text.
+        experiment = msgspec.convert({"name": name, **filled}, Experiment, strict=False)
+    except KeyError as error:
+        raise BadExperiment(f"[values] does not have {error}") from error
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError, TypeError) as error:
+        raise BadExperiment(str(error)) from error
+    _check_names(experiment)
+    return experiment
+
+
+def _filled(branch: Any, values: Mapping[str, object]) -> Any:
+    if isinstance(branch, str):
+        return fill(branch, values)
+    if isinstance(branch, dict):
+        return {fill(key, values): _filled(value, values) for key, value in branch.items()}
+    if isinstance(branch, list):
+        return [_filled(value, values) for value in branch]
+    return branch
+
+
+def _check_names(experiment: Experiment) -> None:
+    """Everything that is called by a name must exist."""
+    hosts, programs = experiment.hosts, experiment.programs
+    wires = [f"{host}.{interface}" for host, plan in hosts.items() for interface in plan.interfaces]
+    far_ends = [
+        interface.link for plan in hosts.values() for interface in plan.interfaces.values() if interface.link
+    ]
+    used: list[tuple[str, str, Collection[str]]] = [
+        ("host", program.on, hosts) for program in programs.values()
+    ]
+    used += [("interface", name, [*wires, *far_ends]) for name in experiment.capture]
+    used += [("host", name.partition(".")[0], hosts) for name in far_ends]
+    for step in experiment.steps:
+        match step:
+            case Start(program) | End(program):
+                used.append(("program", program, programs))
+            case Say(by, to):
+                used += [("program", by, programs), ("program", to, programs)]
+            case Sockets(on) | Command(on):
+                used.append(("host", on, hosts))
+    if plan := experiment.fixes:
+        used += [("program", name, programs) for name in (plan.server, plan.client)]
+        used += [("fix", name, {"none", *FIXES}) for name in plan.expect]
+        used += [
+            ("exchange", name, EXCHANGES) for by_exchange in plan.expect.values() for name in by_exchange
+        ]
+        used.append(("exchange", plan.exchange, EXCHANGES))
+    for kind, name, known in used:
+        if name not in known:
+            raise BadExperiment(f"there is no {kind} called {name}; there is: {', '.join(sorted(known))}")

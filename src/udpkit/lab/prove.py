@@ -1,0 +1,115 @@
+"""Trying every fix on fresh hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from udpkit.diagnosis import Finding
+from udpkit.facts import Datagram
+from udpkit.fixes import EXCHANGES, FIXES, Fix, fill, values
+from udpkit.lab.errors import ProgramMissing
+from udpkit.lab.experiment import Experiment, FixesPlan, Outcome, Say, Start
+from udpkit.lab.play import Played, play
+
+AT_ONCE = 4
+"""Labs that are up at the same time; each mostly waits."""
+
+NOTHING = Fix(title="nothing changed", codes=frozenset(), tradeoff="")
+"""What `none` stands for in an experiment: the fault without a fix."""
+
+NOT_TRIED = "not tried: "
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """How one exchange went with a fix. `outcome`: None where it has no meaning or could not be tried."""
+
+    outcome: Outcome | None
+    seen: str
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """A fix and how each exchange went with it, by the exchange's name."""
+
+    id: str
+    title: str
+    trials: Mapping[str, Trial]
+
+    def seen(self) -> str:
+        """What was seen, each thing once, with the exchanges that it was seen in."""
+        exchanges: dict[str, list[str]] = {}
+        for exchange, trial in self.trials.items():
+            exchanges.setdefault(trial.seen, []).append(exchange)
+        exchanges.pop("", None)
+        if len(exchanges) == 1:
+            return next(iter(exchanges))
+        return "; ".join(f"{', '.join(names)}: {seen}" for seen, names in exchanges.items())
+
+
+def prove(
+    experiment: Experiment, plan: FixesPlan, finding: Finding, tried: Callable[[], object] = lambda: None
+) -> list[Proof]:
+    """Try each fix of the plan, fitted to the finding, in every exchange; calls `tried` after each trial."""
+
+    def run(fix_id: str, exchange: str) -> Trial:
+        trial = _try(experiment, plan, finding, FIXES.get(fix_id, NOTHING), exchange)
+        tried()
+        return trial
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        running = {
+            fix_id: {exchange: pool.submit(run, fix_id, exchange) for exchange in EXCHANGES}
+            for fix_id in plan.expect
+        }
+        try:
+            return [
+                Proof(
+                    fix_id,
+                    FIXES.get(fix_id, NOTHING).title,
+                    {exchange: trial.result() for exchange, trial in trials.items()},
+                )
+                for fix_id, trials in running.items()
+            ]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _try(experiment: Experiment, plan: FixesPlan, finding: Finding, fix: Fix, exchange: str) -> Trial:
+    placeholders = values(finding)
+    server = fix.servers.get(exchange, EXCHANGES[exchange].server)
+    client = fix.clients.get(exchange, EXCHANGES[exchange].client)
+    if server is None:
+        return Trial(None, "")
+    try:
+        played = play(
+            experiment,
+            steps=[step for step in experiment.steps if isinstance(step, Start | Say)],
+            programs={plan.server: fill(server, placeholders), plan.client: fill(client, placeholders)},
+            commands={
+                experiment.programs[plan.server].on: [fill(line, placeholders) for line in fix.commands]
+            },
+        )
+    except ProgramMissing as missing:
+        return Trial(None, f"{NOT_TRIED}{missing}")
+    return _judge(played, finding)
+
+
+def _judge(played: Played, finding: Finding) -> Trial:
+    """It works if every line was heard and the evidence shows no fault."""
+    findings = played.findings()
+    unheard = [f"“{say.text}” was {fate}" for say, fate in played.said if fate != "heard"]
+    if not findings and not unheard:
+        datagrams = [message for message in played.case.messages if isinstance(message, Datagram)]
+        sources = {str(one.source) for one in datagrams if one.source.port == finding.server.port}
+        return Trial("works", f"replies from {', '.join(sources)}" if sources else "over TCP")
+    return Trial("fails", ", ".join(_short(one) for one in findings) or ", ".join(unheard))
+
+
+def _short(finding: Finding) -> str:
+    if finding.code == "listener-locked-to-first-peer":
+        return f"listener locked to {finding.actual}"
+    return f"reply from {finding.actual}{', refused' if finding.severity == 'error' else ''}"

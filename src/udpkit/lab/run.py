@@ -1,0 +1,130 @@
+"""Running an experiment: play it, compare with what it expects, try its fixes."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from udpkit.diagnosis import Finding
+from udpkit.fixes import EXCHANGES, advise
+from udpkit.lab.errors import LabError, LabUnavailable, ProgramMissing
+from udpkit.lab.experiment import ExpectedFinding, Experiment, Outcome, Sockets
+from udpkit.lab.play import Played, play, socket_line
+from udpkit.lab.prove import NOT_TRIED, Proof, prove
+from udpkit.lab.sequence import line
+
+
+@dataclass(slots=True)
+class Result:
+    """How an experiment went. `reason` says why it did not pass, or what of it could not be tried."""
+
+    experiment: Experiment
+    result: Literal["pass", "fail", "skip"]
+    reason: str | None
+    seconds: float
+    played: Played | None = None
+    findings: Sequence[Finding] = ()
+    proofs: Sequence[Proof] = field(default_factory=list)
+
+
+def run(
+    experiment: Experiment,
+    *,
+    with_fixes: bool = True,
+    progress: Callable[[int, int], object] = lambda _done, _total: None,
+) -> Result:
+    """Run one experiment. `progress` is called with the trials done and those there are.
+
+    Raises LabUnavailable; whatever else goes wrong is the result's reason.
+    """
+    started = time.monotonic()
+    result = Result(experiment, "pass", None, 0)
+    try:
+        _run(result, with_fixes, progress)
+    except ProgramMissing as missing:
+        result.result, result.reason = "skip", str(missing)
+    except LabUnavailable:
+        raise
+    except LabError as error:
+        result.result, result.reason = "fail", str(error)
+    result.seconds = time.monotonic() - started
+    return result
+
+
+def _run(result: Result, with_fixes: bool, progress: Callable[[int, int], object]) -> None:
+    experiment = result.experiment
+    result.played = play(experiment)
+    result.findings = result.played.findings()
+    differences = list(_differences(experiment, result.played, result.findings))
+    untried: list[str] = []
+    plan = experiment.fixes
+    fixable = next((one for one in result.findings if one.code == "reply-from-other-address"), None)
+    if plan and fixable and with_fixes:
+        total, done = len(plan.expect) * len(EXCHANGES), itertools.count(1)
+        result.proofs = prove(experiment, plan, fixable, lambda: progress(next(done), total))
+        for proof in result.proofs:
+            differences += _unexpected(proof, plan.expect[proof.id])
+            untried += [trial.seen for trial in proof.trials.values() if trial.seen.startswith(NOT_TRIED)]
+        outcomes = {proof.id: proof.trials[plan.exchange].outcome for proof in result.proofs}
+        verified = {fix: outcome == "works" for fix, outcome in outcomes.items() if outcome}
+        result.findings = [advise(finding, verified) for finding in result.findings]
+    else:
+        result.findings = [advise(finding) for finding in result.findings]
+    if differences:
+        result.result, result.reason = "fail", "; ".join(differences)
+    elif notes := [*result.played.notes, *dict.fromkeys(untried)]:
+        result.reason = "; ".join(notes)
+
+
+def _differences(experiment: Experiment, played: Played, findings: Sequence[Finding]) -> Iterator[str]:
+    """Where what was seen is not what the experiment expects."""
+    for say, fate in played.said:
+        if say.heard != (fate == "heard"):
+            yield f"“{say.text}” was {fate}, expected {'it to be heard' if say.heard else 'otherwise'}"
+    looked = (step for step in experiment.steps if isinstance(step, Sockets))
+    for step, look in zip(looked, played.looks, strict=True):
+        entries = [socket_line(entry) for entry in look.table.entries]
+        if not _all_match(step.expect, entries):
+            yield f"sockets of {look.on} {look.when}: {entries}, expected {step.expect}"
+    sequence = [line(message) for message in played.case.messages]
+    if not _all_match(experiment.expect.sequence, sequence):
+        yield f"captured: {sequence}, expected {experiment.expect.sequence}"
+    expected = list(experiment.expect.findings)
+    for finding in findings:
+        if fitting := next((one for one in expected if _fits(one, finding)), None):
+            expected.remove(fitting)
+        else:
+            yield f"unexpected finding {finding.code}: {finding.summary}"
+    for missing in expected:
+        yield f"missing finding {missing.code} ({missing.client} > {missing.server}, actual {missing.actual})"
+
+
+def _unexpected(proof: Proof, expected: Mapping[str, Outcome]) -> Iterator[str]:
+    for exchange, trial in proof.trials.items():
+        if trial.outcome != expected.get(exchange) and not trial.seen.startswith(NOT_TRIED):
+            wanted = expected.get(exchange)
+            yield f"fix {proof.id}, {exchange}: {trial.outcome} ({trial.seen}), expected {wanted}"
+
+
+def _all_match(patterns: Sequence[str], texts: Sequence[str]) -> bool:
+    return len(patterns) == len(texts) and all(map(_matches, patterns, texts))
+
+
+def _fits(expected: ExpectedFinding, finding: Finding) -> bool:
+    return (expected.code, expected.severity) == (finding.code, finding.severity) and all(
+        _matches(pattern, str(endpoint))
+        for pattern, endpoint in [
+            (expected.client, finding.client),
+            (expected.server, finding.server),
+            (expected.actual, finding.actual),
+        ]
+    )
+
+
+def _matches(pattern: str, text: str) -> bool:
+    """`*` stands for anything; all else for itself, brackets of IPv6 addresses too."""
+    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), text) is not None

@@ -1,0 +1,40 @@
+"""Building the hosts and links that an experiment names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from udpkit.lab.experiment import HostPlan
+from udpkit.lab.lab import Lab
+
+
+def build(lab: Lab, plans: Mapping[str, HostPlan]) -> None:
+    """Make the hosts with their interfaces, cables, addresses, routes and rules, in this order."""
+    for name, plan in plans.items():
+        host = lab.host(name)
+        for sysctl, value in plan.sysctls.items():
+            host.sysctl(sysctl, value)
+        for interface_name, interface in plan.interfaces.items():
+            if interface.kind == "bridge":
+                host.bridge(interface_name)
+    laid: set[str] = set()
+    for name, plan in plans.items():
+        for interface_name, interface in plan.interfaces.items():
+            if interface.link:
+                far_host, _, far_interface = interface.link.partition(".")
+                lab.link(lab.hosts[name], interface_name, lab.hosts[far_host], far_interface)
+                laid |= {f"{name}.{interface_name}", interface.link}
+    for name, plan in plans.items():
+        host = lab.hosts[name]
+        for interface_name, interface in plan.interfaces.items():
+            if interface.kind == "cable" and f"{name}.{interface_name}" not in laid:
+                lab.plug(host, interface_name)
+            host.address(interface_name, *interface.addresses)
+    for name, plan in plans.items():
+        host = lab.hosts[name]
+        for route in plan.routes:
+            host.ip(f"route add {route}")
+        for rule in plan.rules:
+            host.ip(f"rule add {rule}")
+        for command in plan.commands:
+            host.shell(command)

@@ -1,0 +1,183 @@
+"""Findings and lab results on a terminal, or in a pipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from udpkit.diagnosis import Finding, Severity
+from udpkit.diagnosis.conversations import conversations
+from udpkit.facts import Datagram, Endpoint, IcmpError
+from udpkit.lab.prove import Proof
+from udpkit.lab.run import Result
+from udpkit.lab.sequence import icmp_name, payload
+from udpkit.report.text import printable
+from udpkit.report.topology import topology
+
+STYLES: dict[Severity, str] = {"error": "bold red", "warning": "bold yellow", "note": "bold blue"}
+OUTCOMES = {"works": "green", "fails": "red"}
+RESULTS = {"pass": "green", "fail": "bold red", "skip": "yellow"}
+PIPE_WIDTH = 110
+"""Columns where there is no terminal that has a width."""
+ARROW = 30
+"""Columns between the two ends of a message."""
+
+
+def console() -> Console:
+    """Standard output. Colour only on a terminal, and not with NO_COLOR (rich sees to both)."""
+    stdout = Console(highlight=False)
+    if not stdout.is_terminal:
+        stdout.width = PIPE_WIDTH
+    return stdout
+
+
+def show_result(out: Console, result: Result) -> None:
+    """One experiment: stage, sequence, sockets, findings, fixes, and how it ended."""
+    experiment = result.experiment
+    out.print(Text(f"{experiment.name}: {printable(experiment.title)}", "bold"))
+    out.print(Text(printable(" ".join(experiment.question.split())), "italic"))
+    _heading(out, "Stage")
+    for line in topology(experiment.hosts):
+        _line(out, line)
+    for program in experiment.programs.values():
+        _line(out, f"{program.on}$ {program.run}")
+    if result.played:
+        for index, source in enumerate(result.played.case.sources):
+            if source.kind == "pcap":
+                _heading(out, f"Captured on {source.path} (numbers are the capture's packets)")
+                messages = [one for one in result.played.case.messages if one.seen.source == index]
+                out.print(Padding(_sequence(messages), (0, 0, 0, 2)))
+        if result.played.looks:
+            _heading(out, "UDP sockets, from the kernel's table")
+            out.print(Padding(_sockets(result), (0, 0, 0, 2)))
+        _heading(out, "Findings")
+        show_findings(out, result.findings)
+    if result.proofs:
+        _heading(out, "Fixes, each tried on fresh hosts")
+        out.print(Padding(_proofs(result.proofs), (0, 0, 0, 2)))
+        _heading(out, "How")
+        _offers(out, result.findings)
+    out.print()
+    show_outcome(out, result)
+
+
+def show_outcome(out: Console, result: Result) -> None:
+    """One line: how the experiment ended, and why."""
+    words = {"pass": "as expected", "fail": "NOT as expected", "skip": "skipped"}
+    line = Text.assemble(
+        (f"{result.experiment.name}: {words[result.result]}", RESULTS[result.result]),
+        f" ({result.seconds:.1f} s)",
+        f": {printable(result.reason)}" if result.reason else "",
+    )
+    out.print(line)
+
+
+def show_findings(out: Console, findings: Sequence[Finding]) -> None:
+    """Each finding with the steps that explain it."""
+    if not findings:
+        _line(out, "none")
+    for finding in findings:
+        out.print(
+            Padding(
+                Text.assemble((finding.severity, STYLES[finding.severity]), " ", (finding.code, "bold")),
+                (0, 2),
+            )
+        )
+        out.print(Padding(printable(finding.summary), (0, 4)), markup=False)
+        for number, step in enumerate(finding.why, start=1):
+            grid = Table.grid(padding=(0, 1))
+            grid.add_row(f"{number}.", Text(printable(step)))
+            out.print(Padding(grid, (0, 4)))
+
+
+def _heading(out: Console, text: str) -> None:
+    out.print()
+    out.print(Text(text, "bold cyan"))
+
+
+def _line(out: Console, text: str) -> None:
+    out.print(Text(f"  {printable(text)}"), soft_wrap=True)
+
+
+def _sequence(messages: Sequence[Datagram | IcmpError]) -> Table:
+    """Clients on the left, servers on the right."""
+    clients = {conversation.client for conversation in conversations(messages)}
+    grid = Table.grid(padding=(0, 1))
+    for message in messages:
+        left, right, to_right = _ends(message, clients)
+        label = payload(message) if isinstance(message, Datagram) else icmp_name(message)
+        style = "" if isinstance(message, Datagram) else "red"
+        about = "" if isinstance(message, Datagram) else _about(message, messages)
+        grid.add_row(f"{message.seen.packet}", left, Text(_arrow(label, to_right), style), right, about)
+    return grid
+
+
+def _ends(message: Datagram | IcmpError, clients: set[Endpoint]) -> tuple[str, str, bool]:
+    """(left, right, does it go to the right)."""
+    if isinstance(message, Datagram):
+        to_right = message.source in clients
+        ends = (str(message.source), str(message.destination))
+    else:
+        to_right = message.quoted_destination in clients
+        ends = (str(message.sender), str(message.receiver))
+    return (*ends, True) if to_right else (*reversed(ends), False)  # type: ignore[return-value]
+
+
+def _arrow(label: str, to_right: bool) -> str:
+    line = f" {label} ".center(ARROW - 2, "─")
+    return f"{line}─▶" if to_right else f"◀─{line}"
+
+
+def _about(error: IcmpError, messages: Iterable[Datagram | IcmpError]) -> str:
+    """Which datagram an error is about: the last before it that has the quoted addresses."""
+    about = None
+    for message in messages:
+        if message is error:
+            break
+        if isinstance(message, Datagram) and (message.source, message.destination) == (
+            error.quoted_source,
+            error.quoted_destination,
+        ):
+            about = message.seen.packet
+    return f"about {about}" if about else f"about {error.quoted_source} > {error.quoted_destination}"
+
+
+def _sockets(result: Result) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    for look in result.played.looks if result.played else ():
+        entries = look.table.entries
+        for entry in entries:
+            peer = f"connected to {entry.peer}" if entry.peer else "unconnected"
+            grid.add_row(printable(f"{look.on}, {look.when}"), str(entry.local), peer, entry.process or "")
+        if not entries:
+            grid.add_row(printable(f"{look.on}, {look.when}"), "no socket", "", "")
+    return grid
+
+
+def _proofs(proofs: Sequence[Proof]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column("fix")
+    for exchange in proofs[0].trials:
+        table.add_column(exchange)
+    table.add_column("seen")
+    for proof in proofs:
+        outcomes = [trial.outcome or "-" for trial in proof.trials.values()]
+        table.add_row(
+            proof.title,
+            *(Text(outcome, OUTCOMES.get(outcome, "dim")) for outcome in outcomes),
+            Text(printable(proof.seen())),
+        )
+    return table
+
+
+def _offers(out: Console, findings: Sequence[Finding]) -> None:
+    offers = {offer.id: offer for finding in findings for offer in finding.fixes}
+    for offer in offers.values():
+        mark = {True: " (proven here)", False: " (does not help here)", None: ""}[offer.verified]
+        out.print(Text.assemble("  ", (offer.id, "bold"), mark))
+        out.print(Text(f"    {printable(offer.command)}"), soft_wrap=True)
+        out.print(Padding(Text(offer.tradeoff, "dim"), (0, 4)))
