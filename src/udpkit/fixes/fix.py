@@ -16,7 +16,7 @@ class Fix:
     """One remedy. Its id is its file's name, with dashes.
 
     Its texts may hold placeholders: see `values`. `commands` are shell lines for the server's host, `undo`
-    takes them back, `needs` names the programs they call. A fix that changes the program instead has `advice`
+    takes them back. A fix that changes the program instead has `advice`
     for people, and in `servers` and `clients` what takes the place of an exchange's programs, None where it
     has no meaning. `folklore` is passed on in articles and fails: it is tried, but never offered.
     """
@@ -26,7 +26,6 @@ class Fix:
     tradeoff: str
     commands: Sequence[str] = ()
     undo: Sequence[str] = ()
-    needs: Sequence[str] = ()
     advice: str = ""
     servers: Mapping[str, str | None] = field(default_factory=dict)
     clients: Mapping[str, str] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from udpkit.lab import keeper
+from udpkit.lab.commands import SEARCH_PATH
 from udpkit.lab.errors import LabUnavailable
 
 LARGEST_ANSWER = 1 << 16
@@ -29,6 +30,7 @@ class Control:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", keeper.__file__, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
+                env={**os.environ, "PATH": SEARCH_PATH},
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
@@ -72,17 +74,19 @@ LIMITS = [
     (
         "/proc/sys/kernel/unprivileged_userns_clone",
         "0",
-        "unprivileged user namespaces are switched off: sysctl kernel.unprivileged_userns_clone=1",
+        "unprivileged user namespaces are switched off: "
+        "sysctl kernel.unprivileged_userns_clone=1, or run as root",
     ),
     (
         "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
         "1",
-        "AppArmor restricts user namespaces: sysctl kernel.apparmor_restrict_unprivileged_userns=0",
+        "AppArmor restricts user namespaces: "
+        "sysctl kernel.apparmor_restrict_unprivileged_userns=0, or run as root",
     ),
     (
         "/proc/sys/user/max_user_namespaces",
         "0",
-        "user namespaces are switched off: sysctl user.max_user_namespaces=10000",
+        "user namespaces are switched off: sysctl user.max_user_namespaces=10000, or run as root",
     ),
     (
         "/proc/sys/user/max_net_namespaces",
@@ -103,7 +107,7 @@ def why_unavailable(error: OSError) -> str:
     for path, value, sentence in LIMITS:
         try:
             if Path(path).read_text().strip() == value:
-                return f"{sentence} (or run as root)" if "user" in sentence else sentence
+                return sentence
         except OSError:
             continue  # this kernel has no such setting
     return f"this machine does not let us make namespaces: {error.strerror}; run as root, outside a container"

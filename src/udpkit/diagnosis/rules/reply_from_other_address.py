@@ -83,9 +83,9 @@ def _why(conversation: Conversation, actual: Endpoint, sender: SocketEntry | Non
     client, server = conversation.client, conversation.server
     functions = FUNCTIONS[client.address.version]
     steps = [
-        f"{functions.connect} on the server: the program called connect() to {client}, and the address that "
-        f"{functions.route} prefers on the way there, {actual.address}, was stored in the socket; every reply "
-        "has left from it since."
+        f"{functions.connect} on the server: connect() to {client} stored the address that "
+        f"{functions.route} prefers on the way there, {actual.address}, in the socket; every reply has "
+        "left from it since."
         if sender
         else f"{functions.route} on the server: the socket has no source address of its own, so the reply "
         f"took the one that the route to {client.address} prefers: {actual.address}."

@@ -12,5 +12,4 @@ FIX = Fix(
     "gone after a reboot.",
     commands=[f"{{ip}} route replace {ROUTE} src {{address}}"],
     undo=[f"{{ip}} route replace {ROUTE} src {{actual}}"],
-    needs=["ip"],
 )

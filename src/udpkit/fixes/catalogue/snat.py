@@ -11,6 +11,5 @@ FIX = Fix(
     tradeoff="Does not help: the reply comes from another port.",
     commands=[RULE % "-A"],
     undo=[RULE % "-D"],
-    needs=["iptables"],
     folklore=True,
 )

@@ -12,6 +12,5 @@ FIX = Fix(
     tradeoff="Does not help: without conntrack nothing is translated.",
     commands=[snat.RULE % "-A", IN % "-A", OUT % "-A"],
     undo=[snat.RULE % "-D", IN % "-D", OUT % "-D"],
-    needs=["iptables"],
     folklore=True,
 )

@@ -10,5 +10,4 @@ FIX = Fix(
     "listener, as nc does.",
     commands=[snat.RULE % "-A", snat_notrack_both.IN % "-A"],
     undo=[snat.RULE % "-D", snat_notrack_both.IN % "-D"],
-    needs=["iptables"],
 )

@@ -1,0 +1,192 @@
+"""Nothing is left behind: not after success, failure, an exit in the middle, or SIGKILL."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from udpkit.lab import Lab, LabUnavailable, wait_until
+from udpkit.lab.control import Control, why_unavailable
+
+OUR_NAMESPACE = str(Path("/proc/self/ns/net").readlink())
+
+OWNER = """
+import sys
+from udpkit.lab import Lab
+lab = Lab()
+a, b = lab.host("a"), lab.host("b")
+lab.link(a, "eth0", b, "eth0")
+a.run("sleep", "1000")
+a.run("sh", "-c", "setsid sleep 1000 & sleep 1000")
+b.run("nc", "-ul", "56789")
+b.wait_for_port(56789)
+print("ready", flush=True)
+"""
+
+
+def parents() -> dict[int, int]:
+    """The parent of every process; those that have ended and wait for init to notice do not count."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                state, parent, *_ = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if state != "Z":
+                found[int(entry.name)] = int(parent)
+    return found
+
+
+def process_tree(root: int) -> set[int]:
+    """A process and everything that descends from it."""
+    tree, parent_of = {root}, parents()
+    while more := {pid for pid, parent in parent_of.items() if parent in tree} - tree:
+        tree |= more
+    return tree
+
+
+def namespaces_of(pids: set[int]) -> set[str]:
+    """The network namespaces in which processes are, or which they hold open."""
+    found = set()
+    for pid in pids:
+        for link in [Path(f"/proc/{pid}/ns/net"), *_listing(Path(f"/proc/{pid}/fd"))]:
+            try:
+                target = str(link.readlink())
+            except OSError:
+                continue
+            if target.startswith("net:"):
+                found.add(target)
+    return found
+
+
+def _listing(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
+
+
+def all_pids() -> set[int]:
+    return set(parents())
+
+
+def start_owner(then: str, cwd: Path) -> tuple[subprocess.Popen[str], set[int], set[str]]:
+    """Start a process that owns a lab; returns it with the lab's processes and namespaces."""
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER + then],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=cwd,
+    )
+    assert owner.stdout is not None
+    assert owner.stdout.readline() == "ready\n"
+    tree = process_tree(owner.pid)
+    inside = namespaces_of(tree) - {OUR_NAMESPACE}
+    assert len(tree) >= 6
+    assert len(inside) == 2
+    return owner, tree - {owner.pid}, inside
+
+
+def assert_gone(pids: set[int], namespaces: set[str]) -> None:
+    wait_until(
+        lambda: not pids & all_pids() and not namespaces & namespaces_of(all_pids()),
+        timeout=10,
+        what="processes or namespaces of the lab are still there",
+        polling=True,
+    )
+
+
+ENDINGS = {
+    "it closes the lab": "lab.close()",
+    "it just ends": "",
+    "it raises": "raise SystemExit(7)",
+    "it ends without clean-up": "import os; os._exit(0)",
+}
+
+
+@pytest.mark.parametrize("then", ENDINGS.values(), ids=ENDINGS.keys())
+def test_when_its_owner_ends_everything_is_gone(then: str, tmp_path: Path) -> None:
+    owner, pids, namespaces = start_owner(f"\nsys.stdin.read()\n{then}", tmp_path)
+    owner.communicate()
+    assert_gone(pids, namespaces)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_when_its_owner_is_killed_everything_is_gone(tmp_path: Path) -> None:
+    links = Path("/proc/net/dev").read_text().count("\n")
+    owner, pids, namespaces = start_owner("\nsys.stdin.read()", tmp_path)
+    owner.kill()
+    assert owner.wait() == -signal.SIGKILL
+    assert_gone(pids, namespaces)
+    assert Path("/proc/net/dev").read_text().count("\n") == links
+    assert list(tmp_path.iterdir()) == []
+    owner.communicate()
+
+
+@pytest.mark.parametrize("packets", [0, 2, 5])
+def test_the_story_killed_in_the_middle_leaves_nothing(packets: int, tmp_path: Path) -> None:
+    """`packets`: how many children it has had started by then, so that it dies at different places."""
+    command = [str(Path(sys.executable).with_name("udpkit")), "lab"]
+    before = set(Path("/run").iterdir()) | set(Path("/tmp").iterdir())  # noqa: S108
+    story = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path)
+    seen: set[int] = set()
+
+    def has_got_there() -> bool:
+        seen.update(process_tree(story.pid))
+        return len(seen) > 2 + packets or story.poll() is not None
+
+    wait_until(has_got_there, timeout=20, what="the story did not start", polling=True)
+    seen |= process_tree(story.pid)
+    namespaces = namespaces_of(seen) - {OUR_NAMESPACE}
+    story.kill()
+    assert story.wait() == -signal.SIGKILL
+    assert_gone(seen - {story.pid}, namespaces)
+    assert list(tmp_path.iterdir()) == []
+    left = (set(Path("/run").iterdir()) | set(Path("/tmp").iterdir())) - before  # noqa: S108
+    assert not [path for path in left if "udpkit" in path.name or path.name == "netns"]
+
+
+def test_a_lab_that_fails_in_its_body_is_taken_down() -> None:
+    keepers = []
+
+    def body() -> None:
+        with Lab() as lab:
+            keepers.append(lab._control.pid)
+            lab.host("a").run("sleep", "1000")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        body()
+    assert not all_pids().intersection(keepers)
+
+
+def test_a_keeper_that_dies_is_reported_not_waited_for() -> None:
+    control = Control()
+    os.kill(control.pid, signal.SIGKILL)
+    with pytest.raises(ConnectionError):
+        control.ask("host")
+    control.close()
+
+
+def test_closing_twice_is_harmless() -> None:
+    lab = Lab()
+    lab.host("a").run("cat")
+    lab.close()
+    lab.close()
+
+
+def test_no_permission_names_the_setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    setting = tmp_path / "max_user_namespaces"
+    setting.write_text("0\n")
+    monkeypatch.setattr("udpkit.lab.control.LIMITS", [(str(setting), "0", "user.max_user_namespaces is 0")])
+    assert why_unavailable(PermissionError(1, "no")) == "user.max_user_namespaces is 0"
+    setting.write_text("9\n")
+    assert "run as root" in why_unavailable(PermissionError(1, "no"))
+    assert issubclass(LabUnavailable, Exception)
