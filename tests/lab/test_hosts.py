@@ -6,8 +6,7 @@ import shutil
 import signal
 import socket
 import struct
-import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -172,11 +171,9 @@ def test_a_capture_has_every_packet_of_its_link_with_its_time(
     assert 0 < datagrams[1].time_ns - datagrams[0].time_ns < 5e9
     assert source.damage is None
     capture.save(tmp_path / "a.pcap")
-    if shutil.which("tcpdump", path=SEARCH_PATH) is None:
-        pytest.skip("tcpdump is not installed")
-    command = ["tcpdump", "-nr", str(tmp_path / "a.pcap"), "udp"]
-    read = subprocess.run(command, capture_output=True, text=True, check=True, env={"PATH": SEARCH_PATH})
-    assert read.stdout.count("UDP, length 4") == 2
+    lines = tcpdump(tmp_path / "a.pcap")
+    assert len(lines) == 2
+    assert all("UDP, length 4" in line for line in lines)
 
 
 def test_a_capture_that_lost_packets_says_so(pair: tuple[Host, Host]) -> None:
@@ -214,5 +211,5 @@ def test_a_namespace_path_can_be_entered_by_other_tools(lab: Lab) -> None:
 
 
 def test_pcap_header_is_what_the_manual_says(pair: tuple[Host, Host]) -> None:
-    magic, major, minor, *_, link = struct.unpack("=IHHiIII", pair[0].capture("eth0").pcap())
+    magic, major, minor, *_, link = struct.unpack("=IHHiIII", pair[0].capture("eth0").pcap()[:24])
     assert (magic, major, minor, link) == (0xA1B23C4D, 2, 4, 1)
