@@ -157,7 +157,7 @@ def test_waiting_tells_what_did_not_happen(lab: Lab) -> None:
 
 
 def test_a_capture_has_every_packet_of_its_link_with_its_time(
-    pair: tuple[Host, Host], tmp_path: Path
+    pair: tuple[Host, Host], tmp_path: Path, tcpdump: Callable[[Path], list[str]]
 ) -> None:
     a, b = pair
     capture = a.capture("eth0")
