@@ -19,7 +19,7 @@ def tcpdump() -> Callable[[Path], list[str]]:
         pytest.skip("tcpdump is not installed")
 
     def read(path: Path) -> list[str]:
-        # As root it would change its user, which takes privilege; in a user namespace without a map it is nobody.
+        # As root it would change its user, which takes privilege; unmapped in a user namespace it is nobody.
         command = ["unshare", "--user", "tcpdump", "-nr", str(path), "udp or icmp"]
         run = subprocess.run(command, capture_output=True, text=True, check=True, env={"PATH": SEARCH_PATH})
         return run.stdout.splitlines()

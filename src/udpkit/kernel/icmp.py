@@ -1,4 +1,4 @@
-"""ICMP and ICMPv6 errors: what they are called and what a socket is told (FACTS: measured, see docs/lab.md).
+"""ICMP and ICMPv6 errors: what they are called and what a socket is told.
 
 A socket without IP_RECVERR hears of an error only while it is connected, and only of a *hard* one
 (icmp_err_convert[] in net/ipv4/icmp.c, icmpv6_err_convert() in net/ipv6/icmp.c).
