@@ -40,7 +40,8 @@ packages:
 
 .venv/native: .venv/python $(RUST)
 	@tools/rust
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	PATH="$(CURDIR)/$(BIN):$$PATH" pip install --quiet --disable-pip-version-check \
+	    --no-deps --no-build-isolation --editable .
 	@touch $@
 
 # New versions of what the project depends on, with their hashes.

@@ -15,7 +15,7 @@ import struct
 import sys
 
 from udpkit import _native
-from udpkit.kernel.icmp import KINDS
+from udpkit.kernel.icmp import KINDS, PORT_UNREACHABLE
 
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 RECVERR = {4: (socket.IPPROTO_IP, 11), 6: (socket.IPPROTO_IPV6, 25)}
@@ -51,18 +51,22 @@ def checksum(data: bytes) -> bytes:
 
 def told(version: int, kind: tuple[int, int]) -> list[int]:
     protocol = socket.IPPROTO_ICMP if version == 4 else socket.IPPROTO_ICMPV6
-    sockets = [socket.socket(FAMILY[version], socket.SOCK_DGRAM) for _ in range(3)]
-    _, connected, listening = sockets
+    sockets = [socket.socket(FAMILY[version], socket.SOCK_DGRAM) for _ in range(4)]
+    unconnected, connected, listening, last = sockets
     listening.setsockopt(*RECVERR[version], 1)
+    refused = next((type_, code) for of, type_, code in PORT_UNREACHABLE if of == version)
     with socket.socket(FAMILY[version], socket.SOCK_RAW, protocol) as raw:
-        for one in sockets:  # the one that is sure to be told is the last
+        for one in sockets:
             one.bind((LOOPBACK[version], 0))
-            if one in (connected, listening):
+            if one is not unconnected:
                 one.connect((LOOPBACK[version], PEER_PORT))
-            raw.sendto(error_about(version, kind, one.getsockname()[1]), (LOOPBACK[version], 0))
-    if not select.select([listening], [], [], 5)[0]:
-        raise TimeoutError(f"the kernel told nobody of {version, kind}")
-    errors = [one.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) for one in sockets]
+            error = error_about(version, refused if one is last else kind, one.getsockname()[1])
+            raw.sendto(error, (LOOPBACK[version], 0))
+    if not select.select([last], [], [], 5)[0]:  # errors come in order: the others have had theirs
+        raise TimeoutError(f"the kernel took no error on {LOOPBACK[version]}")
+    errors = [
+        one.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) for one in (unconnected, connected, listening)
+    ]
     for one in sockets:
         one.close()
     return errors
