@@ -38,7 +38,7 @@ class Proof:
     title: str
     trials: Mapping[str, Trial]
 
-    def seen(self) -> str:
+    def seen(self, separator: str = "; ") -> str:
         """What was seen, each thing once, with the exchanges that it was seen in."""
         exchanges: dict[str, list[str]] = {}
         for exchange, trial in self.trials.items():
@@ -46,7 +46,7 @@ class Proof:
         exchanges.pop("", None)
         if len(exchanges) == 1:
             return next(iter(exchanges))
-        return "; ".join(f"{', '.join(names)}: {seen}" for seen, names in exchanges.items())
+        return separator.join(f"{', '.join(names)}: {seen}" for seen, names in exchanges.items())
 
 
 def prove(
@@ -112,4 +112,7 @@ def _judge(played: Played, finding: Finding) -> Trial:
 def _short(finding: Finding) -> str:
     if finding.code == "listener-locked-to-first-peer":
         return f"listener locked to {finding.actual}"
-    return f"reply from {finding.actual}{', refused' if finding.severity == 'error' else ''}"
+    actual, refused = finding.actual, ", refused" if finding.severity == "error" else ""
+    if actual and finding.code == "reply-from-other-port":
+        return f"reply moved to port {actual.port}{refused}"
+    return f"reply from {actual}{refused}"

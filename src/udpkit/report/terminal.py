@@ -12,6 +12,7 @@ from rich.text import Text
 from udpkit.diagnosis import Finding, Severity
 from udpkit.diagnosis.conversations import conversations
 from udpkit.facts import Datagram, Endpoint, IcmpError
+from udpkit.fixes import FIXES
 from udpkit.lab.prove import Proof
 from udpkit.lab.run import Result
 from udpkit.lab.sequence import icmp_name, payload
@@ -120,11 +121,11 @@ def _ends(message: Datagram | IcmpError, clients: set[Endpoint]) -> tuple[str, s
     """(left, right, does it go to the right)."""
     if isinstance(message, Datagram):
         to_right = message.source in clients
-        ends = (str(message.source), str(message.destination))
+        source, destination = str(message.source), str(message.destination)
     else:
         to_right = message.quoted_destination in clients
-        ends = (str(message.sender), str(message.receiver))
-    return (*ends, True) if to_right else (*reversed(ends), False)  # type: ignore[return-value]
+        source, destination = str(message.sender), str(message.receiver)
+    return (source, destination, True) if to_right else (destination, source, False)
 
 
 def _arrow(label: str, to_right: bool) -> str:
@@ -169,7 +170,7 @@ def _proofs(proofs: Sequence[Proof]) -> Table:
         table.add_row(
             proof.title,
             *(Text(outcome, OUTCOMES.get(outcome, "dim")) for outcome in outcomes),
-            Text(printable(proof.seen())),
+            Text(printable(proof.seen("\n"))),
         )
     return table
 
@@ -179,5 +180,9 @@ def _offers(out: Console, findings: Sequence[Finding]) -> None:
     for offer in offers.values():
         mark = {True: " (proven here)", False: " (does not help here)", None: ""}[offer.verified]
         out.print(Text.assemble("  ", (offer.id, "bold"), mark))
-        out.print(Text(f"    {printable(offer.command)}"), soft_wrap=True)
+        command = Text(printable(offer.command))
+        if FIXES[offer.id].commands:
+            out.print(Text("    ").append(command), soft_wrap=True)  # to be copied: not a line end in it
+        else:
+            out.print(Padding(command, (0, 4)))
         out.print(Padding(Text(offer.tradeoff, "dim"), (0, 4)))
