@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import io
+import os
 import sys
 
 import click
 
-from udpkit.cli.exits import INTERRUPTED, Failure
+from udpkit.cli.exits import INTERRUPTED, OK, USAGE, Failure
 
 VERBS = {
     "lab": "Run experiments on real Linux hosts in namespaces.",
@@ -33,7 +35,12 @@ class Verbs(click.Group):
             formatter.write_dl(list(VERBS.items()))
 
 
-@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
+@click.group(
+    cls=Verbs,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
+    subcommand_metavar="VERB [ARGS]...",
+)
 @click.version_option(package_name="udpkit", message="%(prog)s %(version)s")
 def udpkit() -> None:
     """Why UDP does not get through on Linux, and what to do about it."""
@@ -41,6 +48,9 @@ def udpkit() -> None:
 
 def main() -> None:
     """Run a verb; every way to end has its exit code and, on stderr, at most one line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that is not UTF-8 shows ? for an arrow
+            stream.reconfigure(errors="replace")
     try:
         code = udpkit.main(standalone_mode=False)
     except click.UsageError as error:
@@ -51,7 +61,10 @@ def main() -> None:
         code = failure.exit_code
     except (KeyboardInterrupt, click.Abort):
         code = INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has seen enough
-        sys.stderr.close()
-        code = 0
+    except OSError as error:
+        # Nobody reads our output any more, or its disk is full: Python must not try again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = OK if isinstance(error, BrokenPipeError) else USAGE
+        if code:
+            click.echo(f"udpkit: {error.strerror}", err=True)
     sys.exit(code)

@@ -70,7 +70,7 @@ def verb(
     if as_json:
         from udpkit.report.document import lab_document
 
-        click.echo(json.dumps(lab_document(results), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(lab_document(results), indent=2))
     outcomes = {result.result for result in results}
     if "fail" in outcomes:
         return FINDINGS

@@ -28,9 +28,14 @@ ARROW = 30
 """Columns between the two ends of a message."""
 
 
+class Output(Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # rich would end with exit code 1, which is ours for findings
+
+
 def console() -> Console:
     """Standard output. Colour only on a terminal, and not with NO_COLOR (rich sees to both)."""
-    stdout = Console(highlight=False)
+    stdout = Output(highlight=False)
     if not stdout.is_terminal:
         stdout.width = PIPE_WIDTH
     return stdout
