@@ -13,6 +13,7 @@ MEASURED = [  # code of ICMP type 3, errno, does a connected socket without IP_R
     (13, errno.EHOSTUNREACH, True),
     (0, errno.ENETUNREACH, False),
     (1, errno.EHOSTUNREACH, False),
+    (4, errno.EMSGSIZE, True),
 ]
 
 

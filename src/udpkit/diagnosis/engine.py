@@ -38,7 +38,8 @@ RULES = {rule.code: rule for rule in _load()}
 def diagnose(case: Case) -> list[Finding]:
     """All findings of a case, by the order of their first evidence.
 
-    What several captures of one exchange show is found once, with the evidence of the fullest.
+    What several captures of one exchange show is found once, by the one that shows the worst of it or, of
+    equals, the most.
     """
     captures: dict[int, list[Datagram | IcmpError]] = defaultdict(list)
     for message in case.messages:
@@ -49,6 +50,10 @@ def diagnose(case: Case) -> list[Finding]:
         for rule in RULES.values():
             for finding in rule.find(case, put_together):
                 key = (finding.code, finding.client, finding.server, finding.actual)
-                if key not in found or len(finding.evidence) > len(found[key].evidence):
+                if key not in found or _weight(finding) > _weight(found[key]):
                     found[key] = finding
     return sorted(found.values(), key=lambda finding: (finding.first or 0, finding.code))
+
+
+def _weight(finding: Finding) -> tuple[bool, int]:
+    return finding.severity == "error", len(finding.evidence)

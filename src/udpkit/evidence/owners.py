@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -15,11 +16,13 @@ def socket_owners(proc: Path = Path("/proc")) -> dict[int, str]:
         if not process.name.isdigit():
             continue
         try:
-            name = (process / "comm").read_text().strip()
-            for descriptor in (process / "fd").iterdir():
+            name = (process / "comm").read_bytes().decode(errors="replace").strip()
+            descriptors = list((process / "fd").iterdir())
+        except OSError:
+            continue  # it ended meanwhile, or is not ours to see
+        for descriptor in descriptors:
+            with suppress(OSError):  # closed meanwhile
                 target = str(descriptor.readlink())
                 if target.startswith("socket:["):
                     owners.setdefault(int(target[8:-1]), name)
-        except OSError:
-            continue  # it ended meanwhile, or is not ours to see
     return owners

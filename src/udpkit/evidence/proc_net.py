@@ -13,9 +13,10 @@ ESTABLISHED = "01"  # net/tcp_states.h; for UDP: connected
 WAITING = {"07", "0A"}
 """TCP_CLOSE, which for UDP means unconnected, and TCP_LISTEN."""
 
+ENDPOINT = r"(?:[0-9A-F]{8}|[0-9A-F]{32}):[0-9A-F]{4}"
 ROW = re.compile(
-    r"^ *\d+: (?P<local>[0-9A-F]{8}(?:[0-9A-F]{24})?:[0-9A-F]{4}) (?P<remote>[0-9A-F]{8,32}:[0-9A-F]{4}) "
-    r"(?P<state>[0-9A-F]{2}) \S+ \S+ \S+ +\d+ +\d+ (?P<inode>\d+) \d+ \S+ (?P<drops>\d+)",
+    rf"^ *\d+: (?P<local>{ENDPOINT}) (?P<remote>{ENDPOINT}) (?P<state>[0-9A-F]{{2}}) \S+ \S+ \S+ +\d+ +\d+ "
+    r"(?P<inode>\d{1,20}) \d+ \S+ (?P<drops>\d{1,20})\b",
     re.ASCII,
 )
 
@@ -48,7 +49,7 @@ def proc_net_waiting_ports(text: str) -> set[int]:
 
 def _rows(text: str) -> Iterator[tuple[int, re.Match[str]]]:
     for number, line in enumerate(text.splitlines(), start=1):
-        if row := ROW.match(line):
+        if (row := ROW.match(line)) and len(row["local"]) == len(row["remote"]):
             yield number, row
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
 
 from udpkit.diagnosis import Finding, Offer
+from udpkit.facts import Endpoint
 
-PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+PLACEHOLDER = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,17 +44,21 @@ class Fix:
 def values(finding: Finding) -> dict[str, str]:
     """What the placeholders stand for.
 
-    address, port: what the client asked · actual: the address that answered · client: the client's address ·
-    wildcard: 0.0.0.0 or :: · iptables: iptables or ip6tables · ip: `ip` or `ip -6` · six: empty or 6, for
+    server: what the client asked, as `address:port` or `[address]:port` · address, port: the same, apart ·
+    actual: the address that answered · client: the client's address · wildcard: 0.0.0.0 or :: · anywhere: the
+    wildcard with the port · iptables: iptables or ip6tables · ip: `ip` or `ip -6` · six: empty or 6, for
     `nc -{six}ul`.
     """
     six = finding.server.address.version == 6
+    wildcard = IPv6Address(0) if six else IPv4Address(0)
     return {
+        "server": str(finding.server),
         "address": str(finding.server.address),
         "port": str(finding.server.port),
         "actual": str((finding.actual or finding.server).address),
         "client": str(finding.client.address),
-        "wildcard": "::" if six else "0.0.0.0",  # noqa: S104 - text
+        "wildcard": str(wildcard),
+        "anywhere": str(Endpoint(wildcard, finding.server.port)),
         "iptables": "ip6tables" if six else "iptables",
         "ip": "ip -6" if six else "ip",
         "six": "6" if six else "",

@@ -1,7 +1,8 @@
 """ICMP and ICMPv6 errors: what they are called and what a socket is told.
 
 A socket without IP_RECVERR hears of an error only while it is connected, and only of a *hard* one
-(icmp_err_convert[] in net/ipv4/icmp.c, icmpv6_err_convert() in net/ipv6/icmp.c).
+(icmp_err_convert[] in net/ipv4/icmp.c, icmpv6_err_convert() in net/ipv6/icmp.c; udp_err() and udpv6_err()
+take "too big" for hard as well).
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class IcmpKind:
-    """One kind of error. `hard` errors reach a connected socket that did not ask for them."""
+    """One kind of error. `hard` errors reach a connected socket that did not ask for them.
+
+    `errno` is None where the kernel tells no socket, not even with IP_RECVERR.
+    """
 
     name: str
-    errno: int
+    errno: int | None
     hard: bool
 
 
@@ -27,7 +31,7 @@ KINDS = {
     (4, 3, 1): IcmpKind("host unreachable", errno.EHOSTUNREACH, hard=False),
     (4, 3, 2): IcmpKind("protocol unreachable", errno.ENOPROTOOPT, hard=True),
     (4, 3, 3): IcmpKind("port unreachable", errno.ECONNREFUSED, hard=True),
-    (4, 3, 4): IcmpKind("fragmentation needed", errno.EMSGSIZE, hard=False),
+    (4, 3, 4): IcmpKind("fragmentation needed", errno.EMSGSIZE, hard=True),  # unless IP_PMTUDISC_DONT
     (4, 3, 5): IcmpKind("source route failed", errno.EOPNOTSUPP, hard=False),
     (4, 3, 6): IcmpKind("net unknown", errno.ENETUNREACH, hard=True),
     (4, 3, 7): IcmpKind("host unknown", errno.EHOSTDOWN, hard=True),
@@ -40,7 +44,7 @@ KINDS = {
     (4, 3, 14): IcmpKind("host precedence violation", errno.EHOSTUNREACH, hard=True),
     (4, 3, 15): IcmpKind("precedence cutoff", errno.EHOSTUNREACH, hard=True),
     (4, 11, 0): IcmpKind("time exceeded", errno.EHOSTUNREACH, hard=False),
-    (4, 11, 1): IcmpKind("reassembly time exceeded", errno.EHOSTUNREACH, hard=False),
+    (4, 11, 1): IcmpKind("reassembly time exceeded", None, hard=False),
     (4, 12, 0): IcmpKind("parameter problem", errno.EPROTO, hard=True),
     (6, 1, 0): IcmpKind("no route", errno.ENETUNREACH, hard=False),
     (6, 1, 1): IcmpKind("administratively prohibited", errno.EACCES, hard=True),
@@ -49,7 +53,7 @@ KINDS = {
     (6, 1, 4): IcmpKind("port unreachable", errno.ECONNREFUSED, hard=True),
     (6, 1, 5): IcmpKind("policy failed", errno.EACCES, hard=True),
     (6, 1, 6): IcmpKind("reject route", errno.EACCES, hard=True),
-    (6, 2, 0): IcmpKind("packet too big", errno.EMSGSIZE, hard=False),
+    (6, 2, 0): IcmpKind("packet too big", errno.EMSGSIZE, hard=True),  # unless IPV6_PMTUDISC_DONT
     (6, 3, 0): IcmpKind("hop limit exceeded", errno.EHOSTUNREACH, hard=False),
     (6, 3, 1): IcmpKind("reassembly time exceeded", errno.EHOSTUNREACH, hard=False),
     (6, 4, 0): IcmpKind("parameter problem", errno.EPROTO, hard=True),

@@ -31,14 +31,14 @@ def score(entry: SocketEntry, source: Endpoint) -> int:
 
 def mismatch(entry: SocketEntry, source: Endpoint, destination: Endpoint) -> str | None:
     """Why a socket does not take a datagram, in a few words; None if it does."""
-    local, peer = entry.local, entry.peer
-    if local.port != destination.port:
-        return f"its port is {local.port}"
-    if local.address.version == 4 and destination.address.version == 6:
-        return "it is an IPv4 socket"
+    local, peer = unmapped(entry.local.address), entry.peer
+    if entry.local.port != destination.port:
+        return f"its port is {entry.local.port}"
+    if local.version == 4 and destination.address.version == 6:
+        return "it takes IPv4 only"
     # A wildcard of AF_INET6 takes IPv4 too, unless IPV6_V6ONLY is set, which tables do not show.
-    if not local.address.is_unspecified and unmapped(local.address) != destination.address:
-        return f"its local address is {unmapped(local.address)}"
+    if not local.is_unspecified and local != destination.address:
+        return f"its local address is {local}"
     if peer and (unmapped(peer.address), peer.port) != (source.address, source.port):
         return f"it is connected to {peer}"
     return None
@@ -56,3 +56,8 @@ def lookup(entries: Sequence[SocketEntry], source: Endpoint, destination: Endpoi
 def unmapped(address: Address) -> Address:
     """The IPv4 address inside ::ffff:a.b.c.d (RFC 4291, 2.5.5.2); any other address as it is."""
     return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
+
+
+def plain(endpoint: Endpoint) -> Endpoint:
+    """An endpoint as it is on the wire: a dual-stack socket calls an IPv4 one ::ffff:a.b.c.d."""
+    return Endpoint(unmapped(endpoint.address), endpoint.port)

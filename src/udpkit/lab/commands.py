@@ -71,10 +71,11 @@ def openbsd_nc() -> str | None:
 def stand_in(arguments: list[str]) -> CommandLine:
     """Our own program in nc's place, for the few forms of it that experiments use."""
     flags = "".join(argument[1:] for argument in arguments if argument.startswith("-"))
-    *address, port = [argument for argument in arguments if not argument.startswith("-")]
+    words = [argument for argument in arguments if not argument.startswith("-")]
     mode = STAND_INS.get(flags.strip("46"))
-    if mode is None:
+    if mode is None or not words:
         raise ProgramMissing("nc (netcat-openbsd)")
+    *address, port = words
     where = address or ["::" if "6" in flags else "0.0.0.0"]  # noqa: S104 - as nc does
     note = "netcat-openbsd is not installed: a stand-in that makes nc's system calls ran in its place"
     return CommandLine([*TALK, *mode, *where, port], note)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct, field
 
+from udpkit.diagnosis import RULES
 from udpkit.fixes import EXCHANGES, FIXES, fill
+from udpkit.fixes.fix import PLACEHOLDER
 from udpkit.lab.errors import BadExperiment
+from udpkit.lab.sequence import in_one_line
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -20,7 +25,10 @@ else:
 
 BUILT_IN = Path(__file__).with_name("experiments")
 
-InterfaceName = Annotated[str, Meta(pattern=r"^[^\s/.:]{1,15}$")]
+NAMES = {"host": re.compile(r"[\w-]+", re.ASCII), "interface": re.compile(r"[\w-]{1,15}", re.ASCII)}
+"""What may be called how: the kernel's limit for interfaces, less what has a meaning in `host.interface`."""
+
+Port = Annotated[int, Meta(ge=1, le=65535)]
 
 
 class Interface(Struct, forbid_unknown_fields=True):
@@ -35,7 +43,7 @@ class Interface(Struct, forbid_unknown_fields=True):
 class HostPlan(Struct, forbid_unknown_fields=True):
     """A host. `routes` and `rules` are in the words of ip(8), `commands` are shell lines (iptables, nft)."""
 
-    interfaces: dict[InterfaceName, Interface] = {}
+    interfaces: dict[str, Interface] = {}
     routes: list[str] = []
     rules: list[str] = []
     sysctls: dict[str, int | str] = {}
@@ -53,7 +61,7 @@ class Start(Struct, forbid_unknown_fields=True, tag_field="do", tag="start"):
     """Start a program; with `port`, wait until something on its host has that port open."""
 
     program: str
-    port: int | None = None
+    port: Port | None = None
 
 
 class Say(Struct, forbid_unknown_fields=True, tag_field="do", tag="say"):
@@ -153,20 +161,36 @@ def load(path: Path, values: Mapping[str, str | int] | None = None) -> Experimen
 def parse(name: str, text: str, values: Mapping[str, str | int]) -> Experiment:
     """An experiment from a file's text. Raises BadExperiment with one line."""
     try:
-        tree = tomllib.loads(text)
-        known = tree.get("values", {})
-        if unknown := set(values) - set(known):
-            raise BadExperiment(f"it has no value called {unknown.pop()}; it has: {', '.join(known)}")
-        known |= values
+        experiment = _convert(name, tomllib.loads(text), values)
+        _check_names(experiment)
+        _check_lines(experiment)
+    except RecursionError as error:
+        raise BadExperiment("it is nested too deeply") from error
+    except (BadExperiment, msgspec.ValidationError, ValueError) as error:  # tomllib's errors are ValueErrors
+        raise BadExperiment(in_one_line(str(error))) from error
+    return experiment
+
+
+def _convert(name: str, tree: dict[str, Any], values: Mapping[str, str | int]) -> Experiment:
+    known = tree.get("values", {})
+    if not isinstance(known, dict):
+        raise BadExperiment("values is not a table")
+    for key, value in known.items():
+        if not PLACEHOLDER.fullmatch(f"{{{key}}}"):
+            raise BadExperiment(f"[values] {key}: a placeholder's name has small letters, digits and _")
+        if type(value) not in (str, int):
+            raise BadExperiment(f"[values] {key} is neither text nor a whole number")
+    if unknown := values.keys() - known:
+        raise BadExperiment(f"it has no value called {unknown.pop()}; it has: {', '.join(known)}")
+    if "name" in tree:
+        raise BadExperiment("Object contains unknown field `name`: the file's name is the experiment's")
+    known |= values
+    try:
         filled = {key: _filled(branch, known) if key != "values" else known for key, branch in tree.items()}
-        # Not strict: a placeholder that stands for a number is still text.
-        experiment = msgspec.convert({"name": name, **filled}, Experiment, strict=False)
     except KeyError as error:
         raise BadExperiment(f"[values] does not have {error}") from error
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError, TypeError) as error:
-        raise BadExperiment(str(error)) from error
-    _check_names(experiment)
-    return experiment
+    # Not strict: a placeholder that stands for a number is still text.
+    return msgspec.convert({**filled, "name": name}, Experiment, strict=False)
 
 
 def _filled(branch: Any, values: Mapping[str, object]) -> Any:
@@ -180,7 +204,7 @@ def _filled(branch: Any, values: Mapping[str, object]) -> Any:
 
 
 def _check_names(experiment: Experiment) -> None:
-    """Everything that is called by a name must exist."""
+    """What is called by a name must exist, or have been started; new names must be fit to be called by."""
     hosts, programs = experiment.hosts, experiment.programs
     wires = [f"{host}.{interface}" for host, plan in hosts.items() for interface in plan.interfaces]
     far_ends = [
@@ -191,14 +215,19 @@ def _check_names(experiment: Experiment) -> None:
     ]
     used += [("interface", name, [*wires, *far_ends]) for name in experiment.capture]
     used += [("host", name.partition(".")[0], hosts) for name in far_ends]
+    started: list[str] = []
     for step in experiment.steps:
         match step:
-            case Start(program) | End(program):
+            case Start(program):
                 used.append(("program", program, programs))
+                started.append(program)
+            case End(program):
+                used.append(("started program", program, [*started]))
             case Say(by, to):
-                used += [("program", by, programs), ("program", to, programs)]
+                used += [("started program", name, [*started]) for name in (by, to)]
             case Sockets(on) | Command(on):
                 used.append(("host", on, hosts))
+    used += [("finding", finding.code, RULES) for finding in experiment.expect.findings]
     if plan := experiment.fixes:
         used += [("program", name, programs) for name in (plan.server, plan.client)]
         used += [("fix", name, {"none", *FIXES}) for name in plan.expect]
@@ -208,4 +237,41 @@ def _check_names(experiment: Experiment) -> None:
         used.append(("exchange", plan.exchange, EXCHANGES))
     for kind, name, known in used:
         if name not in known:
-            raise BadExperiment(f"there is no {kind} called {name}; there is: {', '.join(sorted(known))}")
+            there_is = ", ".join(sorted(known)) or "none"
+            raise BadExperiment(f"there is no {kind} called {name}; there is: {there_is}")
+    if cut_short := [end for end in far_ends if "." not in end]:
+        raise BadExperiment(f"link “{cut_short[0]}” does not say host.interface")
+    new = [("host", name) for name in hosts]
+    new += [("interface", wire.partition(".")[2]) for wire in [*wires, *far_ends]]
+    for kind, name in new:
+        if not NAMES[kind].fullmatch(name):
+            raise BadExperiment(
+                f"{kind} “{name}”: its name has letters, digits, - and _ (interfaces: 1 to 15)"
+            )
+
+
+def _check_lines(experiment: Experiment) -> None:
+    """What is split into words must end its quotes; no argument can hold a NUL (execve(2))."""
+    for name, program in experiment.programs.items():
+        if not program.run.strip():
+            raise BadExperiment(f"program {name} has no command line")
+    for line, for_shell in _lines(experiment):
+        try:
+            if "\0" in line:
+                raise ValueError("a command line cannot hold a NUL")
+            if not for_shell:
+                shlex.split(line)
+        except ValueError as error:
+            raise BadExperiment(f"“{line}”: {error}") from error
+
+
+def _lines(experiment: Experiment) -> Iterator[tuple[str, bool]]:
+    """Every command line, or part of one, and whether a shell gets it whole."""
+    for program in experiment.programs.values():
+        yield program.run, False
+    for plan in experiment.hosts.values():
+        for interface in plan.interfaces.values():
+            yield from ((address, False) for address in interface.addresses)
+        yield from ((line, False) for line in [*plan.routes, *plan.rules])
+        yield from ((line, True) for line in plan.commands)
+    yield from ((step.run, True) for step in experiment.steps if isinstance(step, Command))

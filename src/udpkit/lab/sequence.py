@@ -9,9 +9,12 @@ LONGEST_PAYLOAD = 40
 
 
 def line(message: Datagram | IcmpError) -> str:
-    """`a:p > b:q UDP payload`, or `a > b ICMP port unreachable (c:p > d:q)` with what it quotes."""
+    """`a:p > b:q UDP payload`, or `a > b ICMP port unreachable (c:p > d:q)` with what it quotes.
+
+    The payload is whole, less a line end; what is not UTF-8 in it is escaped.
+    """
     if isinstance(message, Datagram):
-        return f"{message.source} > {message.destination} UDP {payload(message)}"
+        return f"{message.source} > {message.destination} UDP {_text(message)}"
     return (
         f"{message.sender} > {message.receiver} {icmp_name(message)} "
         f"({message.quoted_source} > {message.quoted_destination})"
@@ -26,5 +29,14 @@ def icmp_name(error: IcmpError) -> str:
 
 def payload(datagram: Datagram) -> str:
     """What a datagram carries, escaped and cut to a few characters."""
-    text = ascii(datagram.payload.removesuffix(b"\n").decode("latin-1"))[1:-1]
+    text = in_one_line(_text(datagram))
     return text if len(text) <= LONGEST_PAYLOAD else f"{text[:LONGEST_PAYLOAD]}…"
+
+
+def in_one_line(text: str) -> str:
+    """The text with everything escaped that does not print, line ends too."""
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+
+
+def _text(datagram: Datagram) -> str:
+    return datagram.payload.removesuffix(b"\n").decode("utf-8", "backslashreplace")

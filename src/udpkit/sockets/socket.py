@@ -58,13 +58,13 @@ class Socket:
     def __init__(self, address: str = "0.0.0.0", port: int = 0) -> None:  # noqa: S104 - that is the point
         """Bind to a local address, all of them by default, and to a port, any free one by default.
 
-        Raises OSError as bind(2) does.
+        Raises OSError as bind(2) does, OverflowError for a port beyond 65535.
         """
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         try:
             self._socket.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
             self._socket.bind((address, port))
-        except OSError:
+        except BaseException:
             self._socket.close()
             raise
         self.port: int = self._socket.getsockname()[1]

@@ -8,7 +8,9 @@ capture alone: the first datagram of a client is accepted, the reply comes from 
 refused, and then the address that was asked refuses the client too. That is only a warning: the program may
 have ended for another reason.
 
-Silent: a listener that is connected to its only client through the address which that client uses.
+Silent: a listener that is connected to its only client through the address which that client uses; a server
+that opened another socket to wait on (`socat UDP-LISTEN:53,fork`); a listener that ended, unless the refusal
+of its own reply ended it.
 
 ## Why it happens
 
@@ -27,75 +29,106 @@ If one of them is refused, the connected socket hears of it, and `nc` ends.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from udpkit.diagnosis.conversations import Conversation
+from udpkit.diagnosis.conversations import FIRST_CLIENT_PORT, Conversation
 from udpkit.diagnosis.finding import Finding
-from udpkit.facts import Case, Endpoint, IcmpError, Reference, SocketEntry
+from udpkit.facts import Case, Endpoint, IcmpError, Reference, SocketEntry, SocketTable
 from udpkit.kernel.functions import FUNCTIONS
-from udpkit.kernel.lookup import mismatch, unmapped
+from udpkit.kernel.lookup import lookup, mismatch, plain, unmapped
 
 CODE = "listener-locked-to-first-peer"
 
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """A listener before and after connect(). `gone_ns`: when a table no longer had the socket."""
+    """A listener before and after connect(): `local` and `peer` are the ends that it has since.
+
+    `waited_ns`: when it was last seen waiting. `table` shows it locked, `gone` is the first without it.
+    """
 
     before: SocketEntry
+    waited_ns: int | None
     after: SocketEntry
+    local: Endpoint
     peer: Endpoint
-    gone_ns: int | None
+    table: SocketTable
+    gone: SocketTable | None
+
+    def takes(self, source: Endpoint, destination: Endpoint) -> bool:
+        """Does any socket of the host take such a datagram while the lock is there?"""
+        return lookup(self.table.entries, source, destination) is not None
+
+    def was_gone(self, time_ns: int) -> bool:
+        """It may have left by then: where a table has no time, nobody knows."""
+        return self.gone is not None and (self.gone.time_ns is None or self.gone.time_ns < time_ns)
 
 
 def find(case: Case, conversations: list[Conversation]) -> Iterator[Finding]:
-    locks = list(_locks(case))
-    for lock in locks:
-        victims = [one for one in conversations if _shut_out(one, lock)]
-        yield from (_locked(lock, victim) for victim in victims)
-        if not case.messages:
+    for lock in _locks(case):
+        for victim in conversations:
+            refusals = _refusals(lock, victim, conversations)
+            if not lock.takes(victim.client, victim.server) and (refusals or _will_be_refused(lock, victim)):
+                yield _locked(lock, victim, refusals)
+        if not case.messages and not _others_wait(lock):
             yield _locked_only_in_tables(lock)
     if not case.tables:
         yield from (_seen_from_outside(one) for one in conversations if _accepted_then_refused(one))
 
 
+def _others_wait(lock: Lock) -> bool:
+    return any(entry.peer is None and entry.local.port == lock.local.port for entry in lock.table.entries)
+
+
 def _locks(case: Case) -> Iterator[Lock]:
-    waiting: dict[int, SocketEntry] = {}
+    waiting: dict[int, tuple[SocketEntry, int | None]] = {}
     locked: set[int] = set()
     for number, table in enumerate(case.tables):
         for entry in table.entries:
             key = entry.inode or -entry.local.port  # where the table has no inodes, the port has to do
-            if entry.peer is None and entry.local.address.is_unspecified:
-                waiting[key] = entry
+            if entry.peer is None and unmapped(entry.local.address).is_unspecified:
+                waiting[key] = entry, table.time_ns
             elif entry.peer and key in waiting and key not in locked:
                 locked.add(key)
-                yield Lock(waiting[key], entry, _plain(entry.peer), _gone(case, entry, number))
+                if entry.peer.port >= FIRST_CLIENT_PORT:  # else it is a client of a service
+                    gone = _gone(case.tables[number + 1 :], entry)
+                    yield Lock(*waiting[key], entry, plain(entry.local), plain(entry.peer), table, gone)
 
 
-def _gone(case: Case, entry: SocketEntry, number: int) -> int | None:
-    """When a later table of the same host no longer has the socket."""
-    for table in case.tables[number + 1 :]:
-        if not any((other.inode, other.local) == (entry.inode, entry.local) for other in table.entries):
-            return table.time_ns
-    return None
+def _gone(later: Sequence[SocketTable], locked: SocketEntry) -> SocketTable | None:
+    def has_it(table: SocketTable) -> bool:
+        return any((entry.inode, entry.local) == (locked.inode, locked.local) for entry in table.entries)
+
+    return next((table for table in later if not has_it(table)), None)
 
 
-def _plain(endpoint: Endpoint) -> Endpoint:
-    return Endpoint(unmapped(endpoint.address), endpoint.port)
+def _refusals(lock: Lock, victim: Conversation, conversations: list[Conversation]) -> list[IcmpError]:
+    """The victim's refused requests for which the lock is to blame."""
+    if victim.server.port != lock.local.port:
+        return []
+    refused_itself = any(one.client == lock.peer and one.refusals_of(lock.local) for one in conversations)
+    return [
+        error
+        for error in victim.refused_requests
+        if (lock.waited_ns is None or lock.waited_ns < error.time_ns)
+        and (refused_itself or not lock.was_gone(error.time_ns))
+    ]
 
 
-def _shut_out(conversation: Conversation, lock: Lock) -> bool:
-    """Does the lock keep this conversation's datagrams out, and did it matter?"""
-    client, server = conversation.client, conversation.server
-    if server.port != lock.after.local.port or not mismatch(lock.after, client, server):
-        return False
-    asked_elsewhere = client == lock.peer and server.address != unmapped(lock.after.local.address)
-    return bool(conversation.refused_requests) or asked_elsewhere
+def _will_be_refused(lock: Lock, victim: Conversation) -> bool:
+    """Did the first peer ask another address than the one that the lock has, and get no answer from there?"""
+    server, local = victim.server, lock.local
+    return (
+        victim.client == lock.peer
+        and server.port == local.port
+        and server.address != local.address
+        and not victim.replies
+    )
 
 
-def _locked(lock: Lock, victim: Conversation) -> Finding:
-    client, server, local = victim.client, victim.server, _plain(lock.after.local)
+def _locked(lock: Lock, victim: Conversation, refusals: list[IcmpError]) -> Finding:
+    client, server, local = victim.client, victim.server, lock.local
     return Finding(
         code=CODE,
         severity="error",
@@ -105,29 +138,29 @@ def _locked(lock: Lock, victim: Conversation) -> Finding:
         server=server,
         actual=local,
         process=lock.after.process or lock.before.process,
-        count=len(victim.refused_requests),
+        count=len(refusals),
         first=victim.requests[0].time_ns,
         last=victim.requests[-1].time_ns,
-        why=_why(lock, victim),
-        evidence=[lock.before.seen, lock.after.seen, *_seen(victim.refused_requests)],
+        why=_why(lock, victim, refusals),
+        evidence=[lock.before.seen, lock.after.seen, *_seen(refusals)],
     )
 
 
-def _why(lock: Lock, victim: Conversation) -> list[str]:
-    client, server, local = victim.client, victim.server, lock.after.local
+def _why(lock: Lock, victim: Conversation, refusals: list[IcmpError]) -> list[str]:
+    client, server = victim.client, victim.server
     functions = FUNCTIONS[client.address.version]
     steps = [
         f"{functions.lookup} on the server, first datagram: the socket waited on {lock.before.local}, which "
         "fits every local address, so it got through.",
         f"{functions.connect} on the server: connect() to {lock.peer} fixed the peer in the socket, and as "
         f"its local address the one that {functions.route} prefers on the way there: "
-        f"{unmapped(local.address)}.",
+        f"{lock.local.address}.",
     ]
     reason = mismatch(lock.after, client, server)
-    if not victim.refused_requests:
+    if not refusals:
         return [*steps, f"{functions.lookup} on the server: a datagram to {server} will not fit: {reason}."]
-    refused = victim.refused_requests[0]
-    if lock.gone_ns is not None and lock.gone_ns < refused.time_ns:
+    refused = refusals[0]
+    if lock.was_gone(refused.time_ns):
         steps += [
             f"{functions.hear} on the server: the refusal of its reply became ECONNREFUSED on the connected "
             f"socket, and the program closed it: it had left the table before {refused.seen}.",
@@ -149,7 +182,7 @@ def _why(lock: Lock, victim: Conversation) -> list[str]:
 
 
 def _locked_only_in_tables(lock: Lock) -> Finding:
-    local = _plain(lock.after.local)
+    local = lock.local
     functions = FUNCTIONS[local.address.version]
     return Finding(
         code=CODE,

@@ -7,8 +7,9 @@ interface of the server. The server never answered from the right address, and t
 other one. It is an error if the client's host refused the reply with ICMP port unreachable, a warning if
 nothing was refused: an unconnected client receives such a reply, with the wrong sender.
 
-Silent: where both sides use the same port (NTP, SIP: any peer may speak first), where the address asked
-answered as well, and where the client went on to talk to the other address.
+Silent: where both sides use the same port (NTP, SIP: any peer may speak first) or the client a well-known
+one, where the address asked is a broadcast or multicast address, which anyone may answer, where it answered
+as well, and where the client went on to talk to the other address.
 
 ## Why it happens
 
@@ -33,13 +34,14 @@ from udpkit.diagnosis.conversations import Conversation
 from udpkit.diagnosis.finding import Finding
 from udpkit.facts import Case, Endpoint, SocketEntry
 from udpkit.kernel.functions import FUNCTIONS
+from udpkit.kernel.lookup import plain
 
 CODE = "reply-from-other-address"
 
 
 def find(case: Case, conversations: list[Conversation]) -> Iterator[Finding]:
     for conversation in conversations:
-        if conversation.replies or conversation.client.port == conversation.server.port:
+        if conversation.replies:
             continue
         for actual, strays in conversation.strays.items():
             if actual.port != conversation.server.port:
@@ -75,8 +77,11 @@ def find(case: Case, conversations: list[Conversation]) -> Iterator[Finding]:
 
 def _sender(case: Case, actual: Endpoint, client: Endpoint) -> SocketEntry | None:
     """The server's socket, where a table shows it connected to the client."""
-    entries = (entry for table in case.tables for entry in table.entries)
-    return next((entry for entry in entries if (entry.local, entry.peer) == (actual, client)), None)
+    for table in case.tables:
+        for entry in table.entries:
+            if entry.peer and (plain(entry.local), plain(entry.peer)) == (actual, client):
+                return entry
+    return None
 
 
 def _why(conversation: Conversation, actual: Endpoint, sender: SocketEntry | None) -> list[str]:

@@ -7,7 +7,8 @@ asked. It is an error if the client's host refused the reply with ICMP port unre
 client went on asking the old port as if nothing had come.
 
 Silent: for protocols that answer from a new port by design, such as TFTP, where the client goes on with the
-new port; and where the port asked answered as well.
+new port; where both sides use the same port (NTP, SIP: either may ask from another one) or the client a
+well-known one; and where the port asked answered as well.
 
 ## Why it happens
 

@@ -6,8 +6,7 @@ FIX = Fix(
     title="bind the server to the address",
     codes=frozenset({"reply-from-other-address", "listener-locked-to-first-peer"}),
     tradeoff="Breaks when the address changes; datagrams to the host's other addresses are refused.",
-    advice="bind the server to {address}:{port} instead of {wildcard}:{port} "
-    "(nc: nc -{six}ul {address} {port})",
+    advice="bind the server to {server} instead of {anywhere} (nc: nc -{six}ul {address} {port})",
     servers={
         "connected": "talk serve {address} {port}",
         "unconnected": "talk serve {address} {port}",

@@ -2,14 +2,16 @@
 
 from udpkit.fixes.fix import Fix
 
-# The route as it is, less its source: `ip route get fibmatch` prints the entry that ip_route_output() picks.
-ROUTE = "$({ip} route get fibmatch {client} | sed 's/ src [^ ]*//')"
+# `ip route get fibmatch` prints the entry that ip_route_output() picks. Its copy with another source goes
+# before it: among IPv4 routes by its place, among IPv6 ones by its metric. The entry itself stays, so that
+# undoing is exact.
+COPY = "$({ip} route get fibmatch {client} | sed 's/ src [^ ]*//; s/ metric [0-9]*/ metric 1/') src {address}"
 
 FIX = Fix(
     title="route with src",
     codes=frozenset({"reply-from-other-address", "listener-locked-to-first-peer"}),
     tradeoff="Clients behind that route that ask {actual} are answered from {address} from then on; "
     "gone after a reboot.",
-    commands=[f"{{ip}} route replace {ROUTE} src {{address}}"],
-    undo=[f"{{ip}} route replace {ROUTE} src {{actual}}"],
+    commands=[f"{{ip}} route prepend {COPY}"],
+    undo=[f"{{ip}} route del {COPY}"],
 )

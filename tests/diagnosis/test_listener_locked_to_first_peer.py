@@ -1,0 +1,107 @@
+import pytest
+
+from .build import at, codes, findings, refused, sent, socket, tables
+
+CODE = "listener-locked-to-first-peer"
+WILDCARD, SERVER = "0.0.0.0:56789", "10.0.0.1:56789"
+FIRST, SECOND = "10.0.0.3:40000", "10.0.0.4:41000"
+WAITING, LOCKED = socket(WILDCARD), socket(SERVER, FIRST)
+TALK = [sent(FIRST, SERVER), sent(SERVER, FIRST), sent(FIRST, SERVER), sent(SERVER, FIRST)]
+SECOND_REFUSED = [sent(SECOND, SERVER), refused(SECOND, SERVER)]  # packets 5 and 6
+
+
+def test_a_listener_locked_to_its_only_client_through_the_right_address_does_no_harm():
+    assert codes(*TALK, tables=tables((0.5, [WAITING]), (1.5, [LOCKED]))) == []
+    assert codes(*TALK, tables=tables((0.5, [WAITING]), (1.5, [LOCKED]), (9, []))) == []
+
+
+def test_a_second_client_is_refused_by_the_lock():
+    socket_tables = tables((0.5, [WAITING]), (1.5, [LOCKED]), (9, [LOCKED]))
+    [found] = findings(*TALK, *SECOND_REFUSED, tables=socket_tables).values()
+    assert (found.code, found.severity, found.count, found.process) == (CODE, "error", 1, "nc")
+    assert (found.client, found.server, found.actual) == (at(SECOND), at(SERVER), at(SERVER))
+    assert f"it is connected to {FIRST}" in found.why[2]
+    assert [(seen.source, seen.packet or seen.line) for seen in found.evidence] == [(1, 2), (2, 2), (0, 6)]
+
+
+@pytest.mark.parametrize("when", [4.5, None])
+def test_a_client_refused_after_a_healthy_listener_ended_was_not_locked_out(when):
+    """`nc -ul` ends when its user is done: then nobody listens, which is no lock."""
+    assert codes(*TALK, *SECOND_REFUSED, tables=tables((0.5, [WAITING]), (1.5, [LOCKED]), (when, []))) == []
+
+
+def test_a_client_refused_before_the_listener_was_locked_is_none_of_its_victims():
+    steps = [sent(SECOND, SERVER), refused(SECOND, SERVER), sent(FIRST, SERVER), sent(SERVER, FIRST)]
+    assert codes(*steps, tables=tables((2.5, [WAITING]), (3.5, [LOCKED]))) == []
+
+
+@pytest.mark.parametrize("inode", [7, None])
+def test_a_server_with_a_socket_for_each_client_still_listens(inode):
+    """`socat UDP-LISTEN:…,fork` connects the socket that it has and opens a new one to wait on."""
+    other_address = "10.9.0.1:56789"
+    waiting, child = socket(WILDCARD, inode=inode), socket(other_address, FIRST, inode=inode)
+    listener = socket(WILDCARD, inode=inode and 8)
+    for order in ([child, listener], [listener, child]):
+        later = tables((0.5, [waiting]), (1.5, order))
+        assert codes(sent(FIRST, SERVER), sent(SECOND, SERVER), tables=later) == []
+        assert codes(tables=later) == []
+
+
+def test_a_client_whose_socket_was_seen_between_bind_and_connect_is_no_listener():
+    resolver = tables((1, [socket("0.0.0.0:40000")]), (2, [socket("10.0.0.9:40000", "10.0.0.1:53")]))
+    assert codes(tables=resolver) == []
+
+
+def test_tables_alone_give_a_warning():
+    [found] = findings(tables=tables((None, [WAITING]), (None, [LOCKED]))).values()
+    assert (found.code, found.severity, found.count) == (CODE, "warning", 1)
+    assert (found.client, found.server, found.actual) == (at(FIRST), at(WILDCARD), at(SERVER))
+    assert (found.first, found.last) == (None, None)
+    assert [(seen.source, seen.line) for seen in found.evidence] == [(1, 2), (2, 2)]
+    assert [step.split(" on the ")[0] for step in found.why] == [
+        "__ip4_datagram_connect()",
+        "__udp4_lib_lookup()",
+    ]
+
+
+@pytest.mark.parametrize(
+    "moments",
+    [
+        [],
+        [(1, [WAITING])],
+        [(1, [LOCKED])],
+        [(1, [LOCKED]), (2, [WAITING])],
+        [(1, [WAITING]), (2, [WAITING]), (3, [])],
+        [(1, [WAITING]), (2, [socket(SERVER, FIRST, inode=8)])],
+        [(1, [socket(SERVER)]), (2, [LOCKED])],  # bound to the address it has: nothing was fixed
+    ],
+)
+def test_tables_without_a_wildcard_socket_that_became_connected_tell_nothing(moments):
+    assert codes(tables=tables(*moments)) == []
+
+
+ACTUAL = "10.9.0.1:56789"
+OUTSIDE = [
+    sent(FIRST, SERVER),
+    sent(ACTUAL, FIRST),
+    refused(ACTUAL, FIRST),
+    sent(FIRST, SERVER),
+    refused(FIRST, SERVER),
+]
+
+
+def test_from_outside_the_first_datagram_must_have_been_accepted():
+    refused_at_once = [OUTSIDE[0], refused(FIRST, SERVER), *OUTSIDE[1:]]
+    assert CODE in dict(codes(*OUTSIDE))
+    assert CODE not in dict(codes(*refused_at_once))
+
+
+@pytest.mark.parametrize("left_out", [2, 4])
+def test_from_outside_both_refusals_must_be_there(left_out):
+    assert CODE not in dict(codes(*OUTSIDE[:left_out], *OUTSIDE[left_out + 1 :]))
+
+
+def test_a_routers_error_is_no_refusal_of_the_host():
+    assert CODE not in dict(codes(*OUTSIDE[:4], refused(FIRST, SERVER, by="10.0.0.254")))
+    by_router = [*TALK, sent(SECOND, SERVER), refused(SECOND, SERVER, by="10.0.0.254")]
+    assert codes(*by_router, tables=tables((0.5, [WAITING]), (1.5, [LOCKED]))) == []

@@ -1,0 +1,117 @@
+"""Twins of the story that are healthy, or that nobody can be sure about."""
+
+import pytest
+
+from .build import codes, findings, refused, sent
+
+CLIENT, ASKED, ACTUAL = "172.17.0.3:38908", "172.16.13.13:56789", "172.17.0.1:56789"
+CODE = "reply-from-other-address"
+
+SILENT = {
+    "the address asked answered": [sent(CLIENT, ASKED), sent(ASKED, CLIENT)],
+    "the address asked answered as well": [
+        sent(CLIENT, ASKED),
+        sent(ACTUAL, CLIENT),
+        refused(ACTUAL, CLIENT),
+        sent(ASKED, CLIENT),
+    ],
+    "the client went on with the other address": [
+        sent(CLIENT, ASKED),
+        sent(ACTUAL, CLIENT),
+        sent(CLIENT, ACTUAL),
+        sent(ACTUAL, CLIENT),
+    ],
+    "the client had asked both": [sent(CLIENT, ASKED), sent(CLIENT, ACTUAL), sent(ACTUAL, CLIENT)],
+    "both sides use one port, as with NTP": [
+        sent("10.0.0.9:123", "10.0.0.1:123"),
+        sent("10.0.0.2:123", "10.0.0.9:123"),
+        refused("10.0.0.2:123", "10.0.0.9:123"),
+        sent("10.0.0.9:123", "10.0.0.1:123"),
+        refused("10.0.0.9:123", "10.0.0.1:123"),
+    ],
+    "the capture began after the request": [
+        sent(ACTUAL, CLIENT),
+        refused(ACTUAL, CLIENT),
+        sent(CLIENT, ASKED),
+    ],
+    "only the error was captured": [refused(ACTUAL, CLIENT)],
+    "of the reply only its refusal was captured": [sent(CLIENT, ASKED), refused(ACTUAL, CLIENT)],
+    "another address and another port is a stranger": [sent(CLIENT, ASKED), sent("172.17.0.1:9", CLIENT)],
+    "somebody else's datagram": [sent(CLIENT, ASKED), sent(ACTUAL, "172.17.0.3:38909")],
+    "a multicast request is answered by whoever is there (SSDP)": [
+        sent("10.0.0.9:40000", "239.255.255.250:1900"),
+        sent("10.0.0.1:1900", "10.0.0.9:40000"),
+        sent("10.0.0.2:1900", "10.0.0.9:40000"),
+        refused("10.0.0.2:1900", "10.0.0.9:40000"),  # the search was over
+    ],
+    "and so is one in IPv6 (mDNS)": [
+        sent("[fe80::9]:40000", "[ff02::fb]:5353"),
+        sent("[fe80::1]:5353", "[fe80::9]:40000"),
+    ],
+    "and a broadcast": [
+        sent("10.0.0.9:40000", "255.255.255.255:27015"),
+        sent("10.0.0.1:27015", "10.0.0.9:40000"),
+    ],
+    "and one to a subnet": [
+        sent("10.0.0.9:40000", "10.0.0.255:27015"),
+        sent("10.0.0.1:27015", "10.0.0.9:40000"),
+    ],
+    "a DHCP client that never wrote to the server, and one that releases its address": [
+        sent("0.0.0.0:68", "255.255.255.255:67"),
+        sent("10.0.0.1:67", "10.0.0.8:68"),
+        sent("10.0.0.9:68", "10.0.0.1:67"),
+    ],
+    "a peer-to-peer node that asked several peers of the usual port, and hears from one more": [
+        sent("10.0.0.9:51413", "192.0.2.1:6881"),
+        sent("10.0.0.9:51413", "192.0.2.2:6881"),
+        sent("192.0.2.3:6881", "10.0.0.9:51413"),
+    ],
+}
+
+
+@pytest.mark.parametrize("steps", SILENT.values(), ids=SILENT)
+def test_silent_where(steps):
+    assert codes(*steps) == []
+
+
+@pytest.mark.parametrize("by", ["10.9.9.9", "172.16.13.13"])
+def test_an_error_of_a_router_is_not_the_clients_refusal(by):
+    steps = [sent(CLIENT, ASKED), sent(ACTUAL, CLIENT), refused(ACTUAL, CLIENT, by=by)]
+    assert codes(*steps) == [(CODE, "warning")]
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 9, 10, 13])
+def test_another_icmp_error_is_no_refusal(code):
+    steps = [sent(CLIENT, ASKED), sent(ACTUAL, CLIENT), refused(ACTUAL, CLIENT, code=code)]
+    assert codes(*steps) == [(CODE, "warning")]
+
+
+def test_every_reply_and_every_refusal_is_evidence():
+    exchange = [sent(CLIENT, ASKED), sent(ACTUAL, CLIENT), refused(ACTUAL, CLIENT)]
+    found = findings(*exchange, *exchange)[CODE]
+    assert (found.count, found.severity) == (2, "error")
+    assert [seen.packet for seen in found.evidence] == [1, 2, 5, 3, 6]
+    assert "packet 3" in found.why[2]
+
+
+def test_each_other_address_is_its_own_finding():
+    third = "192.168.7.1:56789"
+    steps = [sent(CLIENT, ASKED), sent(ACTUAL, CLIENT), sent(third, CLIENT)]
+    assert codes(*steps) == [(CODE, "warning")] * 2
+
+
+@pytest.mark.parametrize("other_first", [True, False])
+def test_another_server_that_answers_does_not_hide_it(other_first):
+    """musl's resolver asks all name servers from one unconnected socket."""
+    client, good, asked, actual = "10.0.0.9:40000", "10.0.0.2:53", "10.0.0.1:53", "10.1.0.1:53"
+    asks = [sent(client, good), sent(client, asked)]
+    steps = asks if other_first else asks[::-1]
+    for answers in ([sent(good, client), sent(actual, client)], [sent(actual, client), sent(good, client)]):
+        [found] = findings(*steps, *answers).values()
+        assert (found.code, str(found.server), str(found.actual)) == (CODE, asked, actual)
+
+
+def test_a_client_on_a_reserved_port_is_a_client():
+    """An RPC client takes its port with bindresvport(3)."""
+    client, asked, actual = "10.0.0.9:700", "10.0.0.1:2049", "10.1.0.1:2049"
+    assert codes(sent(client, asked), sent(actual, client), refused(actual, client)) == [(CODE, "error")]

@@ -1,0 +1,154 @@
+"""What an experiment file may say, and how a bad one is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from experiments.build import SILENT, STORY, changed
+from udpkit.lab.errors import BadExperiment
+from udpkit.lab.experiment import Say, Start, built_in, load, parse
+
+START_CLIENT = '    { do = "start", program = "client" },\n'
+
+BAD = {
+    "unknown key": ("title =", "colour = 1\ntitle =", "colour"),
+    "unknown key of a host": ("[hosts]\n", '[hosts]\nserver.color = "red"\n', "color"),
+    "unknown key of a step": ('do = "say", ', 'do = "say", loud = 1, ', "loud"),
+    "a name of its own": ("title =", 'name = "docker0-nc"\ntitle =', "name"),
+    "missing key": ("findings = []", "", "findings"),
+    "unknown step": ('do = "sockets"', 'do = "listen"', "listen"),
+    "unknown host of a program": ('on = "client", run', 'on = "cleint", run', "cleint"),
+    "unknown host of a step": ('do = "sockets", on = "server"', 'do = "sockets", on = "srv"', "srv"),
+    "unknown host of a link": ('link = "server.eth0"', 'link = "srv.eth0"', "srv"),
+    "link without interface": ('link = "server.eth0"', 'link = "server"', "server"),
+    "unknown program": ('do = "start", program = "client"', 'do = "start", program = "clinet"', "clinet"),
+    "unknown speaker": ('by = "client"', 'by = "clinet"', "clinet"),
+    "unknown listener": ('to = "server"', 'to = "sever"', "sever"),
+    "program never started": (START_CLIENT, "", "client"),
+    "program without command line": ('run = "nc -ul {port}"', 'run = ""', "server"),
+    "open quote in a command line": ("nc -ul {port}", "nc -ul '{port}", "nc -ul '56789"),
+    "open quote in an address": ('["{address}/24"]', '["{address}\'/24"]', "172.16.13.13'"),
+    "unknown interface": ('capture = ["server.eth0"]', 'capture = ["server.eth1"]', "eth1"),
+    "interface with a space": ("server.interfaces.eth0", 'server.interfaces."eth 0"', "eth 0"),
+    "interface with a quote": ("server.interfaces.eth0", 'server.interfaces."eth\'0"', "eth'0"),
+    "interface with a line end": ("server.interfaces.eth0", 'server.interfaces."eth0\\n"', "eth0\\n"),
+    "interface too long": (
+        "server.interfaces.eth0",
+        "server.interfaces.abcdefghij123456",
+        "abcdefghij123456",
+    ),
+    "link to a bad interface": ('link = "server.eth0"', 'link = "server.a/b"', "a/b"),
+    "host with a space": ("\nclient.interfaces", '\n"my client".interfaces', "my client"),
+    "host with a dot": ("\nclient.interfaces", '\n"my.client".interfaces', "my.client"),
+    "unknown kind": ('{ addresses = ["{address}/24"] }', '{ kind = "bond" }', "bond"),
+    "unknown placeholder": ('text = "{first}"', 'text = "{frist}"', "frist"),
+    "a value that no placeholder can name": ("[values]", "[values]\nFirst = 1", "First"),
+    "a value of another type": ("[values]", "[values]\nspare = 1.5", "spare"),
+    "text for a number": ("port = 56789", 'port = "many"', "port"),
+    "port beyond the last": ("port = 56789", "port = 65536", "65535"),
+    "text for a list": ('capture = ["server.eth0"]', 'capture = "server.eth0"', "capture"),
+    "unknown finding": ("findings = []", '[[expect.findings]]\ncode = "gremlins"', "gremlins"),
+    "bad TOML": ("[programs]", "[programs", "line"),
+    "TOML nested too deeply": ("title =", f"x = {'[' * 5000}\ntitle =", "nested"),
+    "a number too long": ("title =", f"x = {'1' * 5000}\ntitle =", "digits"),
+    "a key with a line end": ("title =", '"a\\nb" = 1\ntitle =', "a\\nb"),
+    "NUL in a command line": ("nc -ul {port}", "nc\\u0000 -ul {port}", "nc\\x00"),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "culprit"), BAD.values(), ids=BAD.keys())
+def test_a_bad_file_is_refused_in_one_line_that_names_the_culprit(old: str, new: str, culprit: str) -> None:
+    with pytest.raises(BadExperiment) as refusal:
+        parse("x", changed(SILENT, old, new), {})
+    assert culprit in str(refusal.value)
+    assert len(str(refusal.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("key", ["values", "hosts", "expect"])
+def test_a_number_where_a_table_belongs_is_refused(key: str) -> None:
+    with pytest.raises(BadExperiment, match=key):
+        parse("x", f"{key} = 1", {})
+
+
+FIXES = {
+    "unknown fix": ("bind = {", "bound = {", "bound"),
+    "unknown exchange of a fix": ('bind = { connected = "works"', 'bind = { conected = "works"', "conected"),
+    "unknown outcome": ('bind = { connected = "works"', 'bind = { connected = "helps"', "helps"),
+    "unknown exchange": ('exchange = "nc"', 'exchange = "mc"', "mc"),
+    "unknown server": ('[fixes]\nserver = "server"', '[fixes]\nserver = "sever"', "sever"),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "culprit"), FIXES.values(), ids=FIXES.keys())
+def test_bad_fixes_are_refused_like_the_rest(old: str, new: str, culprit: str) -> None:
+    with pytest.raises(BadExperiment, match=culprit):
+        parse("x", changed(STORY, old, new), {})
+
+
+def test_values_override_those_of_the_file_wherever_they_stand() -> None:
+    experiment = parse("mine", SILENT, {"port": "7777", "address": "10.0.0.1", "first": "good day"})
+    assert experiment.name == "mine"
+    assert experiment.hosts["server"].interfaces["eth0"].addresses == ["10.0.0.1/24"]
+    assert experiment.programs["client"].run == "nc -u 10.0.0.1 7777"
+    assert experiment.steps[0] == Start("server", 7777)
+    assert experiment.steps[3] == Say("client", "server", "good day")
+    assert experiment.expect.sequence[0] == "172.16.13.14:* > 10.0.0.1:7777 UDP good day"
+
+
+def test_a_value_that_the_file_does_not_have_is_refused_with_those_it_has() -> None:
+    with pytest.raises(BadExperiment, match=r"adress.*address, client, port"):
+        parse("x", SILENT, {"adress": "10.0.0.1"})
+
+
+def test_braces_that_hold_no_name_are_text() -> None:
+    text = changed(SILENT, 'run = "nc -ul {port}"', "run = \"awk '{ print $1 }' {}\"")
+    assert parse("x", text, {}).programs["server"].run == "awk '{ print $1 }' {}"
+
+
+@given(st.text())
+def test_any_text_is_an_experiment_or_is_refused(text: str) -> None:
+    with pytest.raises(BadExperiment) as refusal:
+        parse("x", text, {})
+    assert len(str(refusal.value).splitlines()) <= 1
+
+
+@given(st.data())
+def test_any_damage_to_a_file_leaves_an_experiment_or_is_refused(data: st.DataObject) -> None:
+    cut = data.draw(st.integers(0, len(STORY)))
+    gone = data.draw(st.integers(0, 40))
+    put = data.draw(st.text("{}[]\"'=,.\n#\\u0123 abc", max_size=10))
+    try:
+        parse("x", STORY[:cut] + put + STORY[cut + gone :], {})
+    except BadExperiment as refusal:
+        assert len(str(refusal).splitlines()) == 1  # noqa: PT017 - it need not be raised
+
+
+def test_a_file_is_named_by_its_stem_and_blamed_by_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(SILENT)
+    assert load(path, {"port": 1}).name == "mine"
+    path.write_text("title = 1")
+    with pytest.raises(BadExperiment, match=f"^{path}: "):
+        load(path)
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b"title = \xff\xfe")
+    with pytest.raises(BadExperiment, match="utf-8"):
+        load(path)
+
+
+def test_a_file_that_is_not_there_says_so(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        load(tmp_path / "mine.toml")
+
+
+def test_what_comes_with_udpkit_is_well_formed() -> None:
+    assert {"docker0-nc", "one-address-nc"} <= built_in().keys()
+    for name, path in built_in().items():
+        assert load(path).name == name

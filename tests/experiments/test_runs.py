@@ -1,0 +1,229 @@
+"""Experiments on real hosts: as expected, not as expected, and not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from experiments.build import SILENT, SIX, STORY, changed, fixes
+from udpkit.lab.experiment import built_in, load, parse
+from udpkit.lab.run import Result, run
+
+
+@pytest.mark.parametrize("path", built_in().values(), ids=built_in().keys())
+def test_what_comes_with_udpkit_runs_as_expected(path: Path) -> None:
+    result = run(load(path))
+    assert (result.result, result.reason) == ("pass", None)
+
+
+def passes(text: str, **values: str | int) -> Result:
+    """Run it without its fixes; it must be as expected."""
+    result = run(parse("mine", text, values), with_fixes=False)
+    assert (result.result, result.reason) == ("pass", None)
+    return result
+
+
+def test_other_addresses_port_and_payloads_give_the_same_findings() -> None:
+    result = passes(
+        STORY,
+        address="192.0.2.77",
+        bridge="10.88.0.1",
+        client="10.88.200.9",
+        port=5353,
+        first="wie geht's? ÄÖÜ",
+        reply="100 % [red] {x}",
+        second="x" * 100,
+    )
+    assert {
+        (one.code, str(one.client.address), str(one.server), str(one.actual)) for one in result.findings
+    } == {
+        (code, "10.88.200.9", "192.0.2.77:5353", "10.88.0.1:5353")
+        for code in ("reply-from-other-address", "listener-locked-to-first-peer")
+    }
+
+
+def test_the_story_over_ipv6_has_the_same_findings_and_fixes() -> None:
+    four = load(built_in()["docker0-nc"])
+    six = parse("six", SIX.replace("\nsockets = {", "\n# sockets = {"), {})  # udpkit.sockets is IPv4 so far
+    assert six.fixes is not None
+    assert four.fixes is not None
+    assert six.fixes.expect.keys() == four.fixes.expect.keys() - {"sockets"}
+    result = run(six)
+    assert (result.result, result.reason) == ("pass", None)
+    assert {(one.code, str(one.server), str(one.actual)) for one in result.findings} == {
+        (code, "[fd00:16::13]:56789", "[fd00:17::1]:56789")
+        for code in ("reply-from-other-address", "listener-locked-to-first-peer")
+    }
+
+
+TWO_BRIDGES = """
+title = "Two bridges"
+question = "Each client asks the address of the other one's bridge: who answers?"
+capture = ["server.docker0", "server.br1"]
+steps = [
+    { do = "start", program = "server", port = 5300 },
+    { do = "start", program = "a" },
+    { do = "start", program = "b" },
+    { do = "say", by = "a", to = "server", text = "from a" },
+    { do = "say", by = "server", to = "a", text = "to a", heard = false },
+    { do = "say", by = "b", to = "server", text = "from b" },
+    { do = "say", by = "server", to = "b", text = "to b", heard = false },
+]
+
+[hosts.server.interfaces]
+docker0 = { kind = "bridge", addresses = ["172.17.0.1/16"] }
+br1 = { kind = "bridge", addresses = ["172.18.0.1/16"] }
+
+[hosts.a]
+interfaces.eth0 = { addresses = ["172.17.0.3/16"], link = "server.docker0" }
+routes = ["default via 172.17.0.1"]
+
+[hosts.b]
+interfaces.eth0 = { addresses = ["172.18.0.3/16"], link = "server.br1" }
+routes = ["default via 172.18.0.1"]
+
+[programs]
+server = { on = "server", run = "talk serve 0.0.0.0 5300" }
+a = { on = "a", run = "talk ask --connect 172.18.0.1 5300" }
+b = { on = "b", run = "talk ask --connect 172.17.0.1 5300" }
+
+[expect]
+sequence = [
+    "172.17.0.3:* > 172.18.0.1:5300 UDP from a",
+    "172.17.0.1:5300 > 172.17.0.3:* UDP to a",
+    "172.17.0.3 > 172.17.0.1 ICMP port unreachable (172.17.0.1:5300 > 172.17.0.3:*)",
+    "172.18.0.3:* > 172.17.0.1:5300 UDP from b",
+    "172.18.0.1:5300 > 172.18.0.3:* UDP to b",
+    "172.18.0.3 > 172.18.0.1 ICMP port unreachable (172.18.0.1:5300 > 172.18.0.3:*)",
+]
+
+[[expect.findings]]
+code = "reply-from-other-address"
+client = "172.17.0.3:*"
+
+[[expect.findings]]
+code = "reply-from-other-address"
+client = "172.18.0.3:*"
+"""
+
+
+def test_with_two_bridges_each_client_has_a_finding_of_its_own() -> None:
+    result = passes(TWO_BRIDGES)
+    assert [(str(one.client.address), str(one.server), str(one.actual)) for one in result.findings] == [
+        ("172.17.0.3", "172.18.0.1:5300", "172.17.0.1:5300"),
+        ("172.18.0.3", "172.17.0.1:5300", "172.18.0.1:5300"),
+    ]
+
+
+WRONG = {
+    "heard though it should not": (
+        'to = "client", text = "{reply}"',
+        'to = "client", text = "{reply}", heard = false',
+        "“world” was heard",
+    ),
+    "sockets": ('expect = ["0.0.0.0:{port} unconnected"]', "expect = []", "sockets of server at first: "),
+    "sockets later": (
+        "{address}:{port} connected to {client}:*",
+        "{address}:{port} connected to {client}:1",
+        "sockets of server after “hello”: ",
+    ),
+    "sequence": ("UDP {reply}", "UDP something", "captured: "),
+    "sequence too short": ('    "{client}:* > {address}:{port} UDP {second}",\n', "", "captured: "),
+    "finding": (
+        "findings = []",
+        '[[expect.findings]]\ncode = "reply-from-other-port"\nserver = "{address}:1"',
+        "missing finding reply-from-other-port (* > 172.16.13.13:1, actual *)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "reason"), WRONG.values(), ids=WRONG.keys())
+def test_what_is_not_as_expected_fails_and_is_named_alone(old: str, new: str, reason: str) -> None:
+    result = run(parse("mine", changed(SILENT, old, new), {}))
+    assert result.result == "fail"
+    assert result.reason is not None
+    assert result.reason.startswith(reason)
+    assert "; " not in result.reason
+
+
+def test_a_line_that_is_not_heard_though_it_should_be_fails() -> None:
+    text = changed(STORY, 'text = "{second}", heard = false', 'text = "{second}"')
+    result = run(parse("mine", text, {}), with_fixes=False)
+    assert (result.result, result.reason) == ("fail", "“hi” was refused, expected it to be heard")
+
+
+CODE = 'code = "listener-locked-to-first-peer"'
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (CODE, CODE.replace("listener-locked-to-first-peer", "reply-from-other-port")),
+        (CODE, f'{CODE}\nseverity = "note"'),
+    ],
+    ids=["another code", "another severity"],
+)
+def test_a_finding_that_is_not_expected_fails(old: str, new: str) -> None:
+    result = run(parse("mine", changed(STORY, old, new), {}), with_fixes=False)
+    assert result.result == "fail"
+    unexpected, missing = (result.reason or "").split("; ")
+    assert unexpected.startswith(
+        "unexpected finding listener-locked-to-first-peer: The listener on port 56789"
+    )
+    assert missing.startswith("missing finding ")
+
+
+FIXES = {
+    "fails though it should work": (
+        'none = { connected = "works", unconnected = "fails", nc = "fails" }',
+        "fix none, connected: fails (reply from 172.17.0.1:56789, refused), expected works",
+    ),
+    "works though it should fail": (
+        'bind = { connected = "works", unconnected = "works", nc = "fails" }',
+        "fix bind, nc: works (replies from 172.16.13.13:56789), expected fails",
+    ),
+    "not expected at all": (
+        'bind = { connected = "works", nc = "works" }',
+        "fix bind, unconnected: works (replies from 172.16.13.13:56789), expected None",
+    ),
+    "has no meaning": (
+        'tcp = { connected = "works", unconnected = "works", nc = "works" }',
+        "fix tcp, unconnected: None (), expected works",
+    ),
+}
+
+
+@pytest.mark.parametrize(("line", "reason"), FIXES.values(), ids=FIXES.keys())
+def test_a_fix_that_fares_otherwise_fails_and_is_named_alone(line: str, reason: str) -> None:
+    result = run(parse("mine", fixes(line), {}))
+    assert (result.result, result.reason) == ("fail", reason)
+
+
+def test_the_lab_tells_of_every_trial() -> None:
+    told: list[tuple[int, int]] = []
+    run(
+        parse("mine", fixes('tcp = { connected = "works", nc = "works" }'), {}),
+        progress=lambda *one: told.append(one),
+    )
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_program_that_is_not_installed_skips() -> None:
+    result = run(parse("mine", changed(SILENT, "nc -ul {port}", "no-such-program {port}"), {}))
+    assert (result.result, result.reason) == ("skip", "no-such-program is not installed")
+
+
+BROKEN = {
+    "address": ("{address}/24", "{address}/33", "/33"),
+    "route": ('["default via {bridge}"]', '["default via 1.2.3.4"]', "route add default via 1.2.3.4"),
+    "command": ("routes = [", 'commands = ["echo no good >&2; false"]\nroutes = [', "no good"),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "reason"), BROKEN.values(), ids=BROKEN.keys())
+def test_what_a_host_refuses_fails_in_one_line(old: str, new: str, reason: str) -> None:
+    result = run(parse("mine", changed(STORY, old, new), {}))
+    assert result.result == "fail"
+    assert reason in str(result.reason)
+    assert len(str(result.reason).splitlines()) == 1
