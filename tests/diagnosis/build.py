@@ -48,7 +48,6 @@ def tables(*moments: tuple[float | None, Sequence[SocketEntry]], source: int = 1
     """Socket tables of one host: when (in seconds, between which packets), and what was there."""
     return [
         SocketTable(
-            source + number,
             [
                 SocketEntry(
                     Reference(source + number, line=line), *(one.local, one.peer, one.inode, one.process)

@@ -97,7 +97,13 @@ def test_every_reply_and_every_refusal_is_evidence():
 def test_each_other_address_is_its_own_finding():
     third = "192.168.7.1:56789"
     steps = [sent(CLIENT, ASKED), sent(ACTUAL, CLIENT), sent(third, CLIENT)]
-    assert codes(*steps) == [(CODE, "warning")] * 2
+    refusals = [refused(ACTUAL, CLIENT), refused(third, CLIENT)]
+    assert codes(*steps, *refusals) == [(CODE, "error")] * 2
+
+
+def test_a_client_to_which_several_strangers_write_serves_as_well():
+    steps = [sent(CLIENT, ASKED), sent(ACTUAL, CLIENT), sent("192.168.7.1:56789", CLIENT)]
+    assert codes(*steps) == []
 
 
 @pytest.mark.parametrize("other_first", [True, False])

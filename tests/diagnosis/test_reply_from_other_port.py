@@ -12,7 +12,11 @@ def test_a_translated_reply_is_refused():
     assert (found.client, found.server, found.actual) == (at(CLIENT), at(ASKED), at(ACTUAL))
     assert [seen.packet for seen in found.evidence] == [1, 2, 3]
     assert "nf_nat_l4proto_unique_tuple()" in found.why[0]
-    assert [step.split(" on the ")[0] for step in found.why[1:]] == ["__udp4_lib_lookup()", "icmp_send()"]
+    assert [step.split(" on the ")[0] for step in found.why[1:]] == [
+        "__udp4_lib_lookup()",
+        "icmp_send()",
+        "udp_err()",
+    ]
 
 
 def test_a_client_that_asks_on_did_not_take_it_for_an_answer():
@@ -29,7 +33,11 @@ def test_the_refusal_may_quote_the_reply_as_it_was_before_translation():
 def test_in_ipv6_the_functions_have_their_own_names():
     client, asked, actual = "[fd01::3]:38908", "[fd00::13]:56789", "[fd00::13]:1024"
     [found] = findings(sent(client, asked), sent(actual, client), refused(actual, client)).values()
-    assert [step.split(" on the ")[0] for step in found.why[1:]] == ["__udp6_lib_lookup()", "icmpv6_send()"]
+    assert [step.split(" on the ")[0] for step in found.why[1:]] == [
+        "__udp6_lib_lookup()",
+        "icmpv6_send()",
+        "udpv6_err()",
+    ]
 
 
 SILENT = {

@@ -1,8 +1,10 @@
-"""A client behind docker0 asks the host by its other address. FACTS: measured, see docs/lab.md."""
+"""A client behind docker0 asks the host by its other address."""
+
+from dataclasses import replace
 
 import pytest
 
-from .build import at, capture, codes, findings, refused, sent, socket, tables
+from .build import SECOND, at, capture, codes, findings, refused, sent, socket, tables
 
 FOUR = ("172.17.0.3:38908", "172.16.13.13:56789", "172.17.0.1:56789", "0.0.0.0:56789")
 SIX = ("[fd01::3]:38908", "[fd00::13]:56789", "[fd01::1]:56789", "[::]:56789")
@@ -143,7 +145,16 @@ def test_one_exchange_in_two_captures_is_found_once():
     once = codes(*whole)
     assert codes(capture(*whole), capture(*whole, source=1)) == once
     found = findings(capture(*whole[:2]), capture(*whole, source=1))
-    assert [seen.source for seen in found[OTHER].evidence] == [1, 1, 1]
+    assert [seen.source for seen in found[OTHER].evidence] == [0, 0, 1]
+
+
+def test_a_request_and_its_reply_may_be_in_different_captures():
+    client, asked, actual, _ = FOUR
+    request, *rest = story(client, asked, actual)[:3]
+    [alone] = capture(request)
+    others = capture(*rest, source=1)
+    later = [replace(message, time_ns=message.time_ns + SECOND) for message in others]
+    assert codes([alone], later) == [(OTHER, "error")]
 
 
 def test_the_capture_that_saw_the_refusal_outweighs_a_longer_one_that_did_not():

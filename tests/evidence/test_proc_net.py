@@ -40,8 +40,8 @@ def test_a_connected_socket_has_its_peer(ours, theirs):
 
 def test_owners_and_drops_and_the_moment_are_kept():
     text = row(column("127.0.0.1", 1), inode=42, drops=3) + "\n" + row(column("127.0.0.1", 2), inode=43)
-    table = proc_net_udp(text, {42: "dnsmasq"}, source=5, time_ns=9)
-    assert (table.source, table.time_ns) == (5, 9)
+    table = proc_net_udp(text, {42: "dnsmasq"}, source=5, time_ns=9, host="server")
+    assert (table.host, table.time_ns) == ("server", 9)
     assert [(entry.process, entry.drops, entry.seen) for entry in table.entries] == [
         ("dnsmasq", 3, Reference(5, line=1)),
         (None, 0, Reference(5, line=2)),

@@ -114,7 +114,7 @@ def test_a_finding_without_another_address_can_be_advised_on() -> None:
 
 def test_fill_leaves_other_braces_alone() -> None:
     text = "awk '{ print $1 }' {} {A} {a-b} { port } {{port}} {port"
-    assert fill(text, {"port": 7}) == "awk '{ print $1 }' {} {A} {a-b} { port } {7} {port"
+    assert fill(text, {"port": 7}) == "awk '{ print $1 }' {} {A} {a-b} { port } {port} {port"
 
 
 def test_a_placeholder_may_have_digits_in_its_name() -> None:

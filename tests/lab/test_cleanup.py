@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from udpkit.lab import Lab, LabUnavailable, wait_until
+from udpkit.lab import Lab, LabError, LabUnavailable, wait_until
 from udpkit.lab.control import Control, why_unavailable
 
 OUR_NAMESPACE = str(Path("/proc/self/ns/net").readlink())
@@ -170,7 +170,7 @@ def test_a_lab_that_fails_in_its_body_is_taken_down() -> None:
 def test_a_keeper_that_dies_is_reported_not_waited_for() -> None:
     control = Control()
     os.kill(control.pid, signal.SIGKILL)
-    with pytest.raises(ConnectionError):
+    with pytest.raises(LabError, match=r"^the lab's keeper has ended$"):
         control.ask("host")
     control.close()
 

@@ -128,7 +128,7 @@ def test_a_program_that_has_ended_tells_its_status_its_last_words_and_takes_no_m
 def test_stopping_a_program_ends_what_it_started_too(lab: Lab) -> None:
     program = lab.host("a").run("sh", "-c", "sleep 1000 & echo $!; wait")
     wait_until(lambda: program.output, [program], timeout=5, what="no pid")
-    assert program.stop() == -signal.SIGKILL
+    assert program.stop() == -signal.SIGTERM
     children = Path(f"/proc/{program.pid}/task")
     assert not children.exists() or "sleep" not in (children.parent / "comm").read_text()
 

@@ -51,16 +51,21 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that is not UTF-8 shows ? for an arrow
             stream.reconfigure(errors="replace")
+    stdout = sys.stdout
     try:
         code = udpkit.main(standalone_mode=False)
     except click.UsageError as error:
         error.show()
         code = error.exit_code
     except Failure as failure:
-        click.echo(f"udpkit: {failure}", err=True)
+        click.echo("udpkit: " + str(failure).replace("\n", "\\n"), err=True)
         code = failure.exit_code
     except (KeyboardInterrupt, click.Abort):
         code = INTERRUPTED
+    except SystemExit:
+        if sys.stdout is stdout:
+            raise
+        code = OK  # click has met a broken pipe and put stdout out of use; its 1 is ours for findings
     except OSError as error:
         # Nobody reads our output any more, or its disk is full: Python must not try again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

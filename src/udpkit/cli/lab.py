@@ -110,9 +110,14 @@ def run_with_progress(experiment: Experiment) -> Result:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(f"{experiment.name}: trying fixes", total=None)
+        task = bar.add_task(f"{printable(experiment.name)}: trying fixes", total=None)
         return run(experiment, progress=lambda done, total: bar.update(task, completed=done, total=total))
 
 

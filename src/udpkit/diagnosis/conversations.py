@@ -10,15 +10,17 @@ known when the capture ends: one that never answered by itself. It is no stray i
 - the client asked a group of hosts, any of which may answer for itself (SSDP, mDNS, DHCP);
 - the client uses a service's port, to which anyone may write first: the server's own (NTP, SIP) or one from
   which no client sends (a DHCP server, in a capture that has no request to it);
-- it was not refused, and more than one server may have sent it (peer-to-peer nodes ask many on one port).
+- it was not refused, and more than one server may have sent it (peer-to-peer nodes ask many on one port), or
+  other strangers write to the client too (it serves as well as it asks).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 
-from udpkit.facts import Address, Datagram, Endpoint, IcmpError
+from udpkit.facts import Address, Datagram, Endpoint, IcmpError, Reference
 from udpkit.kernel.icmp import PORT_UNREACHABLE
 
 FIRST_CLIENT_PORT = 512
@@ -65,6 +67,21 @@ def conversations(messages: Iterable[Datagram | IcmpError]) -> list[Conversation
             book.error(message)
     book.settle_strays()
     return list(book.by_ends.values())
+
+
+def without_copies(messages: Iterable[Datagram | IcmpError]) -> Iterator[Datagram | IcmpError]:
+    """What was captured on several links only once: the n-th of its kind is the same one on each."""
+    counts: Counter[tuple[int, object]] = Counter()
+    known: Counter[object] = Counter()
+    for message in messages:
+        kind = replace(message, seen=NOWHERE, time_ns=0)
+        counts[message.seen.source, kind] += 1
+        if counts[message.seen.source, kind] > known[kind]:
+            known[kind] += 1
+            yield message
+
+
+NOWHERE = Reference(0)
 
 
 @dataclass(slots=True)
@@ -132,9 +149,11 @@ class _Book:
             self.strays.setdefault((destination, source), _Stray(origins)).refusals.append(error)
 
     def settle_strays(self) -> None:
-        for (_, source), stray in self.strays.items():
+        strangers = Counter(client for (client, _), stray in self.strays.items() if stray.datagrams)
+        for (client, source), stray in self.strays.items():
             unanswered = [origin for origin in stray.origins if not origin.replies]
-            if len(unanswered) == 1 or (unanswered and stray.refusals):
+            certain = len(unanswered) == 1 and strangers[client] == 1
+            if unanswered and (certain or stray.refusals):
                 unanswered[0].refused_replies += stray.refusals
                 if stray.datagrams:
                     unanswered[0].strays[source] = stray.datagrams

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from udpkit.diagnosis import rules
-from udpkit.diagnosis.conversations import Conversation, conversations
+from udpkit.diagnosis.conversations import Conversation, conversations, without_copies
 from udpkit.diagnosis.finding import Finding
-from udpkit.facts import Case, Datagram, IcmpError
+from udpkit.facts import Case
 
 Find = Callable[[Case, list[Conversation]], Iterable[Finding]]
 
@@ -38,22 +37,10 @@ RULES = {rule.code: rule for rule in _load()}
 def diagnose(case: Case) -> list[Finding]:
     """All findings of a case, by the order of their first evidence.
 
-    What several captures of one exchange show is found once, by the one that shows the worst of it or, of
-    equals, the most.
+    Several captures are read as one, in the order of their times: a request and its reply may have taken
+    different links.
     """
-    captures: dict[int, list[Datagram | IcmpError]] = defaultdict(list)
-    for message in case.messages:
-        captures[message.seen.source].append(message)
-    found: dict[tuple[object, ...], Finding] = {}
-    for capture in captures.values() or [[]]:  # socket tables alone may tell something, too
-        put_together = conversations(capture)
-        for rule in RULES.values():
-            for finding in rule.find(case, put_together):
-                key = (finding.code, finding.client, finding.server, finding.actual)
-                if key not in found or _weight(finding) > _weight(found[key]):
-                    found[key] = finding
-    return sorted(found.values(), key=lambda finding: (finding.first or 0, finding.code))
-
-
-def _weight(finding: Finding) -> tuple[bool, int]:
-    return finding.severity == "error", len(finding.evidence)
+    messages = sorted(case.messages, key=lambda message: message.time_ns)
+    put_together = conversations(without_copies(messages))
+    findings = [finding for rule in RULES.values() for finding in rule.find(case, put_together)]
+    return sorted(findings, key=lambda finding: (finding.first or 0, finding.code))

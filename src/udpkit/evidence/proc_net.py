@@ -22,7 +22,7 @@ ROW = re.compile(
 
 
 def proc_net_udp(
-    text: str, owners: Mapping[int, str], *, source: int, time_ns: int | None = None
+    text: str, owners: Mapping[int, str], *, source: int, time_ns: int | None = None, host: str = ""
 ) -> SocketTable:
     """The UDP sockets in the text of /proc/net/udp, of /proc/net/udp6, or of one after the other.
 
@@ -39,7 +39,7 @@ def proc_net_udp(
         )
         for number, row in _rows(text)
     ]
-    return SocketTable(source, entries, time_ns)
+    return SocketTable(entries, time_ns, host)
 
 
 def proc_net_waiting_ports(text: str) -> set[int]:

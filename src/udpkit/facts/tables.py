@@ -27,8 +27,11 @@ class SocketEntry:
 
 @dataclass(frozen=True, slots=True)
 class SocketTable:
-    """A host's UDP sockets at one moment. `time_ns` is since the epoch, None where it was not noted."""
+    """A host's UDP sockets at one moment. `time_ns` is since the epoch, None where it was not noted.
 
-    source: int
+    `host` is whose they are, where that is known: tables of different hosts must not be compared.
+    """
+
     entries: Sequence[SocketEntry]
     time_ns: int | None = None
+    host: str = ""

@@ -25,6 +25,6 @@ def advise(finding: Finding, verified: Mapping[str, bool] = MappingProxyType({})
     offers = [
         fix.offer(fix_id, finding, verified=verified.get(fix_id))
         for fix_id, fix in FIXES.items()
-        if finding.code in fix.codes and not fix.folklore
+        if fix.is_for(finding) and not fix.folklore
     ]
     return replace(finding, fixes=offers)

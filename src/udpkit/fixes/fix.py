@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv6Address
 from udpkit.diagnosis import Finding, Offer
 from udpkit.facts import Endpoint
 
-PLACEHOLDER = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
+PLACEHOLDER = re.compile(r"\{(\{[a-z_][a-z0-9_]*\})\}|\{([a-z_][a-z0-9_]*)\}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,9 +18,10 @@ class Fix:
     """One remedy. Its id is its file's name, with dashes.
 
     Its texts may hold placeholders: see `values`. `commands` are shell lines for the server's host, `undo`
-    takes them back. A fix that changes the program instead has `advice`
-    for people, and in `servers` and `clients` what takes the place of an exchange's programs, None where it
-    has no meaning. `folklore` is passed on in articles and fails: it is tried, but never offered.
+    takes them back. A fix that changes the program instead has `advice` for people, and in `servers` and
+    `clients` what takes the place of an exchange's programs, None where it has no meaning. `versions` are
+    those of IP that it works for. What is `folklore` is passed on in articles and fails: it is tried, but
+    never offered.
     """
 
     title: str
@@ -31,7 +32,11 @@ class Fix:
     advice: str = ""
     servers: Mapping[str, str | None] = field(default_factory=dict)
     clients: Mapping[str, str] = field(default_factory=dict)
+    versions: frozenset[int] = frozenset({4, 6})
     folklore: bool = False
+
+    def is_for(self, finding: Finding) -> bool:
+        return finding.code in self.codes and finding.server.address.version in self.versions
 
     def command(self, finding: Finding) -> str:
         """What to type or change, fitted to a finding."""
@@ -66,5 +71,5 @@ def values(finding: Finding) -> dict[str, str]:
 
 
 def fill(text: str, placeholders: Mapping[str, object]) -> str:
-    """Put values in place of `{name}`; other braces stay. Raises KeyError for a name that is not there."""
-    return PLACEHOLDER.sub(lambda match: str(placeholders[match[1]]), text)
+    """Put values in place of `{name}`, and `{name}` for `{{name}}`; other braces stay. Raises KeyError."""
+    return PLACEHOLDER.sub(lambda match: match[1] or str(placeholders[match[2]]), text)

@@ -13,10 +13,12 @@ from ipaddress import IPv6Address
 
 from udpkit.facts import Address, Endpoint, SocketEntry
 
+LOCAL_ADDRESS_SCORE = 16
+"""More than all else: the lookup tries sockets bound to the very address first, wildcards only after them."""
+
 PEER_SCORE = 8
 """compute_score() gives 4 for a matching peer address and 4 for its port; connect(2) fixes both."""
 
-LOCAL_ADDRESS_SCORE = 4
 FAMILY_SCORE = 1
 """For an IPv4 datagram, a socket of AF_INET goes before one of AF_INET6."""
 

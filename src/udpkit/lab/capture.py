@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 from pathlib import Path
@@ -12,6 +13,7 @@ ETH_P_ALL = 0x0003  # linux/if_ether.h
 SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 SO_TIMESTAMPNS = 35
 SOL_PACKET = 263  # bits/socket.h
+PACKET_OUTGOING = 4
 PACKET_STATISTICS = 6  # linux/if_packet.h
 
 BUFFER = 16 << 20
@@ -33,7 +35,7 @@ class Capture:
     def __init__(self, packet_socket: socket.socket, name: str, interface: str) -> None:
         self.name = name
         """`host.interface`."""
-        self.packets = 0
+        self._dropped = 0
         self._pcap = bytearray(PCAP_HEADER)
         self._socket = packet_socket
         self._socket.setblocking(False)
@@ -50,26 +52,36 @@ class Capture:
     def drain(self) -> None:
         try:
             while True:
-                packet, control, flags, _ = self._socket.recvmsg(SNAPLEN, 64, socket.MSG_TRUNC)
+                packet, control, flags, address = self._receive()
                 if flags & socket.MSG_CTRUNC or not control:
                     raise LabError(f"the capture on {self.name} got a packet without a timestamp")
+                if address[0] == "lo" and address[2] == PACKET_OUTGOING:
+                    continue  # it comes back as an incoming one
                 seconds, nanoseconds = struct.unpack("@ll", control[0][2])
                 self._pcap += struct.pack("=IIII", seconds, nanoseconds, len(packet), len(packet)) + packet
-                self.packets += 1
         except BlockingIOError:
             return
+
+    def _receive(self) -> tuple[bytes, list[tuple[int, int, bytes]], int, tuple[str, int, int]]:
+        try:
+            return self._socket.recvmsg(SNAPLEN, 64, socket.MSG_TRUNC)
+        except OSError as error:
+            if error.errno != errno.ENETDOWN:
+                raise
+            return self._receive()  # said once when the interface goes down; what came before is still there
 
     def pcap(self) -> bytes:
         """The capture so far, as the bytes of a pcap file. Raises LabError if the kernel dropped any."""
         self.drain()
         statistics = self._socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8)
-        if dropped := struct.unpack("=II", statistics)[1]:
-            raise LabError(f"the capture on {self.name} lost {dropped} packets: its buffer was full")
+        self._dropped += struct.unpack("=II", statistics)[1]  # the kernel counts from one look to the next
+        if self._dropped:
+            raise LabError(f"the capture on {self.name} lost {self._dropped} packets: its buffer was full")
         return bytes(self._pcap)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the capture so far to a file."""
-        path.write_bytes(self.pcap())
+        Path(path).write_bytes(self.pcap())
 
     def close(self) -> None:
         self._socket.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import socket
@@ -14,7 +13,7 @@ from typing import Any
 
 from udpkit.lab import keeper
 from udpkit.lab.commands import SEARCH_PATH
-from udpkit.lab.errors import LabUnavailable
+from udpkit.lab.errors import LabError, LabUnavailable
 
 LARGEST_ANSWER = 1 << 16
 
@@ -46,17 +45,25 @@ class Control:
     def ask(self, op: str, *descriptors: int, **arguments: object) -> tuple[dict[str, Any], list[int]]:
         """Send one request, wait for its answer. The descriptors that come back are the caller's to close.
 
-        Raises OSError as the keeper met it.
+        Raises OSError as the keeper met it, and LabError if there is no keeper any more.
         """
+        request = json.dumps({"op": op, **arguments}, ensure_ascii=False).encode(errors="surrogateescape")
+        if len(request) > keeper.LARGEST_REQUEST:
+            raise LabError(f"the lab cannot {op} with {len(request)} bytes of arguments")
         with self._lock:
-            request = json.dumps({"op": op, **arguments}).encode()
-            socket.send_fds(self._socket, [request], list(descriptors))
+            try:
+                socket.send_fds(self._socket, [request], list(descriptors))
+            except (BrokenPipeError, ConnectionResetError) as error:
+                raise LabError("the lab's keeper has ended") from error
             return self._receive()
 
     def _receive(self) -> tuple[dict[str, Any], list[int]]:
-        message, descriptors, _, _ = socket.recv_fds(self._socket, LARGEST_ANSWER, 3)
+        try:
+            message, descriptors, _, _ = socket.recv_fds(self._socket, LARGEST_ANSWER, 3)
+        except ConnectionResetError:
+            message, descriptors = b"", []
         if not message:
-            raise ConnectionResetError(errno.ECONNRESET, "the lab's keeper has ended")
+            raise LabError("the lab's keeper has ended")
         answer = json.loads(message)
         if "errno" in answer:
             raise OSError(answer["errno"], answer["error"], answer["path"])

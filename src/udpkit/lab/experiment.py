@@ -6,6 +6,7 @@ import re
 import shlex
 import sys
 from collections.abc import Collection, Iterator, Mapping
+from ipaddress import ip_interface
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -163,6 +164,7 @@ def parse(name: str, text: str, values: Mapping[str, str | int]) -> Experiment:
     try:
         experiment = _convert(name, tomllib.loads(text), values)
         _check_names(experiment)
+        _check_addresses(experiment)
         _check_lines(experiment)
     except RecursionError as error:
         raise BadExperiment("it is nested too deeply") from error
@@ -213,8 +215,7 @@ def _check_names(experiment: Experiment) -> None:
     used: list[tuple[str, str, Collection[str]]] = [
         ("host", program.on, hosts) for program in programs.values()
     ]
-    used += [("interface", name, [*wires, *far_ends]) for name in experiment.capture]
-    used += [("host", name.partition(".")[0], hosts) for name in far_ends]
+    used += [("interface", name, wires) for name in [*experiment.capture, *far_ends]]
     started: list[str] = []
     for step in experiment.steps:
         match step:
@@ -265,13 +266,23 @@ def _check_lines(experiment: Experiment) -> None:
             raise BadExperiment(f"“{line}”: {error}") from error
 
 
+def _check_addresses(experiment: Experiment) -> None:
+    for host, plan in experiment.hosts.items():
+        for name, interface in plan.interfaces.items():
+            for address in interface.addresses:
+                try:
+                    ip_interface(address)
+                except ValueError as error:
+                    raise BadExperiment(f"{host}.{name}: {error}") from error
+                if "/" not in address:
+                    raise BadExperiment(f"{host}.{name}: {address} lacks its prefix, such as {address}/24")
+
+
 def _lines(experiment: Experiment) -> Iterator[tuple[str, bool]]:
     """Every command line, or part of one, and whether a shell gets it whole."""
     for program in experiment.programs.values():
         yield program.run, False
     for plan in experiment.hosts.values():
-        for interface in plan.interfaces.values():
-            yield from ((address, False) for address in interface.addresses)
         yield from ((line, False) for line in [*plan.routes, *plan.rules])
         yield from ((line, True) for line in plan.commands)
     yield from ((step.run, True) for step in experiment.steps if isinstance(step, Command))

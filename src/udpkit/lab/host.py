@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import socket
 import time
 
 from udpkit.evidence import proc_net_udp, proc_net_waiting_ports, socket_owners
 from udpkit.facts import SocketTable
-from udpkit.lab.capture import ETH_P_ALL, Capture
-from udpkit.lab.control import Control
-from udpkit.lab.errors import CommandFailed, ProgramMissing
+from udpkit.lab.capture import Capture
+from udpkit.lab.control import Control, why_unavailable
+from udpkit.lab.errors import CommandFailed, LabError, LabUnavailable, ProgramMissing
 from udpkit.lab.program import Program
 from udpkit.lab.waiting import wait_until
+
+NOT_FOUND = re.compile(r"([^:\s]+): (?:command )?not found$")
+"""What a shell says of a program that is missing."""
 
 
 class Host:
@@ -22,14 +26,15 @@ class Host:
     def __init__(self, control: Control, name: str) -> None:
         self.name = name
         self._control = control
-        answer, _ = control.ask("host")
+        try:
+            answer, _ = control.ask("host")
+        except OSError as error:
+            raise LabUnavailable(why_unavailable(error)) from error
         self._number: int = answer["host"]
         self.namespace = f"/proc/{control.pid}/fd/{answer['descriptor']}"
-        """The network namespace as a path, as in `nsenter --net=PATH` and `ip link set … netns PATH`."""
+        """The network namespace as a path: `ip link set … netns PATH`, and for root `nsenter --net=PATH`."""
         self._bridges: set[str] = set()
         self._open: list[Program | Capture] = []
-        # Duplicate address detection would hold every IPv6 address back for a second (RFC 4862, 5.4).
-        self.sysctl("net.ipv6.conf.default.accept_dad", 0)
         self.ip("link set lo up")
 
     def bridge(self, name: str, *addresses: str) -> None:
@@ -41,7 +46,9 @@ class Host:
     def address(self, interface: str, *addresses: str) -> None:
         """Give an interface addresses (`172.17.0.1/16`, `fd00::1/64`) and bring it up."""
         for address in addresses:
-            self.ip(f"address add {address} dev {interface}")
+            # Duplicate address detection would hold an IPv6 address back for a second (RFC 4862, 5.4).
+            nodad = "nodad" if ":" in address else ""
+            self.ip(f"address add {address} dev {interface} {nodad}")
         self.ip(f"link set {interface} up")
 
     def ip(self, arguments: str) -> str:
@@ -81,27 +88,47 @@ class Host:
 
     def capture(self, interface: str) -> Capture:
         """Capture what crosses one of this host's interfaces from now on."""
-        packet_socket = self.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
-        capture = Capture(packet_socket, f"{self.name}.{interface}", interface)
+        packet_socket = self.socket(socket.AF_PACKET, socket.SOCK_RAW)
+        try:
+            capture = Capture(packet_socket, f"{self.name}.{interface}", interface)
+        except OSError as error:
+            packet_socket.close()
+            raise LabError(f"{self.name}.{interface} cannot be captured: {error.strerror}") from error
         self._open.append(capture)
         return capture
 
     def udp_sockets(self, source: int = 0) -> SocketTable:
         """This host's UDP sockets at this moment, from the kernel's tables."""
-        text = self.read("/proc/net/udp") + self.read("/proc/net/udp6")
-        return proc_net_udp(text, socket_owners(), source=source, time_ns=time.time_ns())
+        text = self._table("udp") + self._table("udp6")
+        return proc_net_udp(text, socket_owners(), source=source, host=self.name, time_ns=time.time_ns())
 
-    def wait_for_port(self, port: int, timeout: float = 5) -> None:
-        """Wait until a program here has a UDP socket on `port`, or a TCP socket that listens on it."""
+    def wait_for_port(self, port: int, program: Program | None = None, timeout: float = 5) -> None:
+        """Wait until something here has a UDP socket on `port`, or a TCP socket that listens on it.
+
+        Raises TimedOut, and CommandFailed as soon as `program` ends before that.
+        """
+
+        def is_open() -> bool:
+            tables = ("udp", "udp6", "tcp", "tcp6")
+            if any(port in proc_net_waiting_ports(self._table(table)) for table in tables):
+                return True
+            if program and program.status is not None:
+                raise CommandFailed(f"{self.name}: {shlex.join(program.argv)}: {program.last_words()}")
+            return False
+
         wait_until(
-            lambda: any(
-                port in proc_net_waiting_ports(self.read(f"/proc/net/{table}"))
-                for table in ("udp", "udp6", "tcp", "tcp6")
-            ),
+            is_open,
+            [program] if program else [],
             timeout=timeout,
             what=f"nothing on host {self.name} opened port {port}",
             polling=True,
         )
+
+    def _table(self, name: str) -> str:
+        try:
+            return self.read(f"/proc/net/{name}")
+        except FileNotFoundError:  # a kernel without IPv6
+            return ""
 
     def has_bridge(self, name: str) -> bool:
         return name in self._bridges
@@ -121,11 +148,9 @@ class Host:
             status = program.wait()
         finally:
             program.close()
-        output, errors = (bytes(text).decode(errors="replace") for text in (program.output, program.errors))
-        if status == 127 and argv[0] == "sh":
-            raise ProgramMissing(errors.split(":")[-2].strip())
+        if status == 127 and (missing := NOT_FOUND.search(program.last_words())):
+            raise ProgramMissing(missing[1])
         if status != 0:
             line = argv[2] if argv[0] == "sh" else shlex.join(argv)
-            reason = (errors or output).strip().splitlines() or [f"exit status {status}"]
-            raise CommandFailed(f"{self.name}: {line}: {reason[-1]}")
-        return output
+            raise CommandFailed(f"{self.name}: {line}: {program.last_words()}")
+        return program.output.decode(errors="replace")

@@ -15,6 +15,7 @@ every capability in it (user_namespaces(7)).
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -28,6 +29,7 @@ from typing import Any
 from udpkit._native import CLONE_NEWNET, CLONE_NEWPID, CLONE_NEWUSER, setns, unshare
 
 Answer = tuple[dict[str, Any], list[int]]
+CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_ADMIN = 12, 13, 21  # linux/capability.h
 LARGEST_REQUEST = 1 << 17
 """Bytes: the longest argument that execve(2) takes (MAX_ARG_STRLEN)."""
 
@@ -49,14 +51,21 @@ def main(control: socket.socket) -> None:
 
 def isolate() -> None:
     """Make a PID namespace for the children; in a user namespace of its own where privilege is missing."""
-    try:
+    if can_make_hosts():
         unshare(CLONE_NEWPID)
-    except PermissionError:
+    else:
         uid, gid = os.geteuid(), os.getegid()
         unshare(CLONE_NEWUSER | CLONE_NEWPID)
         Path("/proc/self/setgroups").write_text("deny")
         Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
         Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
+
+
+def can_make_hosts() -> bool:
+    """Do we have what namespaces, links and packet sockets take (capabilities(7))?"""
+    status = Path("/proc/self/status").read_text()
+    effective = int(status.partition("CapEff:")[2].split()[0], 16)
+    return all(effective & 1 << capability for capability in (CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_ADMIN))
 
 
 class Keeper:
@@ -82,6 +91,8 @@ class Keeper:
                 answer, descriptors = operation(**request)
             except OSError as error:
                 answer, descriptors = refusal(error), []
+            except ValueError as error:  # such as a NUL in an argument
+                answer, descriptors = refusal(OSError(errno.EINVAL, str(error))), []
             send(self.control, answer, descriptors)
             for descriptor in [*self.received, *descriptors]:
                 os.close(descriptor)

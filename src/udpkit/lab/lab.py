@@ -6,6 +6,7 @@ import itertools
 from types import TracebackType
 
 from udpkit.lab.control import Control
+from udpkit.lab.errors import LabError
 from udpkit.lab.host import Host
 
 
@@ -26,23 +27,22 @@ class Lab:
         self._control = Control()
         self.hosts: dict[str, Host] = {}
         self._beyond: Host | None = None
-        self._plugs = itertools.count()
+        self._ports = itertools.count()
 
     def host(self, name: str) -> Host:
         """Make a host with nothing but a loopback interface, which is up."""
+        if name in self.hosts:
+            raise LabError(f"there is a host called {name} already")
         host = self.hosts[name] = Host(self._control, name)
         return host
 
     def link(self, host: Host, interface: str, other: Host, other_interface: str) -> None:
         """Lay a cable (veth(4)) between two hosts.
 
-        An end that names a bridge is plugged into it, as a port called like the host at the other end.
+        An end that names a bridge is plugged into it, as a port with a name of its own.
         """
         ends = [(host, interface), (other, other_interface)]
-        ports = [
-            f"to-{far.name}"[:15] if near.has_bridge(name) else name
-            for (near, name), (far, _) in zip(ends, reversed(ends), strict=True)
-        ]
+        ports = [f"port{next(self._ports)}" if near.has_bridge(name) else name for near, name in ends]
         host.ip(f"link add {ports[0]} type veth peer name {ports[1]} netns {other.namespace}")
         for (near, name), port in zip(ends, ports, strict=True):
             near.ip(f"link set {port} up" if port == name else f"link set {port} master {name} up")
@@ -54,12 +54,14 @@ class Lab:
         """
         if self._beyond is None:
             self._beyond = Host(self._control, "beyond")
-        self.link(host, interface, self._beyond, f"plug{next(self._plugs)}")
+        self.link(host, interface, self._beyond, f"port{next(self._ports)}")
 
     def close(self) -> None:
-        for host in self.hosts.values():
-            host.close()
-        self._control.close()
+        try:
+            for host in self.hosts.values():
+                host.close()
+        finally:
+            self._control.close()
 
     def __enter__(self) -> Lab:
         return self

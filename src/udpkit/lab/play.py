@@ -107,7 +107,7 @@ class _Player:
             self.notes.append(command.note)
         self.running[step.program] = host.run(*command.argv)
         if step.port is not None:
-            host.wait_for_port(step.port)
+            host.wait_for_port(step.port, self.running[step.program])
 
     def say(self, step: Say) -> Fate:
         """Type the line, and see whether the other program prints it."""

@@ -26,10 +26,11 @@ class Program:
         self.status: int | None = None
         self._control = control
         stdin, self._stdin = os.pipe2(os.O_CLOEXEC)
-        stdout_read, stdout = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        stderr_read, stderr = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        for theirs in (stdout, stderr):
-            os.set_blocking(theirs, True)
+        os.set_blocking(self._stdin, False)
+        stdout_read, stdout = os.pipe2(os.O_CLOEXEC)
+        stderr_read, stderr = os.pipe2(os.O_CLOEXEC)
+        for ours in (stdout_read, stderr_read):
+            os.set_blocking(ours, False)
         self._readers = {stdout_read: self.output, stderr_read: self.errors}
         try:
             answer, [self._pidfd] = control.ask("spawn", stdin, stdout, stderr, host=host, argv=self.argv)
@@ -48,14 +49,24 @@ class Program:
         fields = Path(f"/proc/self/fdinfo/{self._pidfd}").read_text().split()
         return int(fields[fields.index("Pid:") + 1])
 
-    def type(self, data: bytes) -> bool:
-        """Write to its standard input; False if it no longer reads."""
+    def type(self, data: bytes, timeout: float = 10) -> bool:
+        """Write to its standard input; False if it is closed. Raises TimedOut if it does not read on."""
+        left = memoryview(data)
+
+        def all_is_written() -> bool:
+            nonlocal left
+            try:
+                while left:
+                    left = left[os.write(self._stdin, left) :]
+            except BlockingIOError:
+                return False
+            return True
+
         try:
-            while data:
-                data = data[os.write(self._stdin, data) :]
+            what = f"{self.argv[0]} did not read what was typed"
+            return wait_until(all_is_written, [self], timeout=timeout, what=what, polling=True)
         except BrokenPipeError:
             return False
-        return True
 
     def close_input(self) -> None:
         """Give it the end of its standard input."""
@@ -70,8 +81,13 @@ class Program:
         assert self.status is not None  # noqa: S101 - the condition above
         return self.status
 
-    def stop(self, number: int = signal.SIGKILL) -> int:
-        """End it and what it started; returns its exit status."""
+    def last_words(self) -> str:
+        """The last line of its errors, else of its output, else its exit status."""
+        lines = (self.errors or self.output).decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else f"exit status {self.status}"
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Signal it and what it started, and wait until it has ended; returns its exit status."""
         if self.status is None:
             self._control.ask("signal", pid=self._pid, number=number)
         return self.wait()
@@ -102,7 +118,7 @@ class Program:
         """Let go of it; it ends with the lab."""
         self._close(self._stdin, *self._readers, self._pidfd)
         self._readers.clear()
-        self._stdin = -1
+        self._stdin = self._pidfd = -1
 
     @staticmethod
     def _close(*descriptors: int) -> None:

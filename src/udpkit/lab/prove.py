@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from udpkit.diagnosis import Finding
 from udpkit.facts import Datagram
 from udpkit.fixes import EXCHANGES, FIXES, Fix, fill, values
-from udpkit.lab.errors import ProgramMissing
-from udpkit.lab.experiment import Experiment, FixesPlan, Outcome, Say, Start
+from udpkit.lab.errors import CommandFailed, LabError, LabUnavailable, ProgramMissing
+from udpkit.lab.experiment import Command, Experiment, FixesPlan, Outcome, Say, Start
 from udpkit.lab.play import Played, play
 
 AT_ONCE = 4
@@ -28,6 +28,9 @@ class Trial:
 
     outcome: Outcome | None
     seen: str
+
+
+UNTRIED = Trial(None, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +64,15 @@ def prove(
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         running = {
-            fix_id: {exchange: pool.submit(run, fix_id, exchange) for exchange in EXCHANGES}
-            for fix_id in plan.expect
+            fix_id: {exchange: pool.submit(run, fix_id, exchange) for exchange in expected}
+            for fix_id, expected in plan.expect.items()
         }
         try:
             return [
                 Proof(
                     fix_id,
                     FIXES.get(fix_id, NOTHING).title,
-                    {exchange: trial.result() for exchange, trial in trials.items()},
+                    {name: trials[name].result() if name in trials else UNTRIED for name in EXCHANGES},
                 )
                 for fix_id, trials in running.items()
             ]
@@ -83,18 +86,24 @@ def _try(experiment: Experiment, plan: FixesPlan, finding: Finding, fix: Fix, ex
     server = fix.servers.get(exchange, EXCHANGES[exchange].server)
     client = fix.clients.get(exchange, EXCHANGES[exchange].client)
     if server is None:
-        return Trial(None, "")
+        return UNTRIED
+    if finding.server.address.version not in fix.versions:
+        return Trial(None, f"{NOT_TRIED}not for IPv{finding.server.address.version}")
     try:
         played = play(
             experiment,
-            steps=[step for step in experiment.steps if isinstance(step, Start | Say)],
+            steps=[step for step in experiment.steps if isinstance(step, Start | Say | Command)],
             programs={plan.server: fill(server, placeholders), plan.client: fill(client, placeholders)},
             commands={
                 experiment.programs[plan.server].on: [fill(line, placeholders) for line in fix.commands]
             },
         )
-    except ProgramMissing as missing:
-        return Trial(None, f"{NOT_TRIED}{missing}")
+    except LabUnavailable:
+        raise
+    except (ProgramMissing, CommandFailed) as error:  # such as a kernel without NAT
+        return Trial(None, f"{NOT_TRIED}{error}")
+    except LabError as error:
+        return Trial("fails", str(error))
     return _judge(played, finding)
 
 
@@ -105,14 +114,16 @@ def _judge(played: Played, finding: Finding) -> Trial:
     if not findings and not unheard:
         datagrams = [message for message in played.case.messages if isinstance(message, Datagram)]
         sources = {str(one.source) for one in datagrams if one.source.port == finding.server.port}
-        return Trial("works", f"replies from {', '.join(sources)}" if sources else "over TCP")
+        return Trial("works", f"replies from {', '.join(sorted(sources))}" if sources else "over TCP")
     return Trial("fails", ", ".join(_short(one) for one in findings) or ", ".join(unheard))
 
 
 def _short(finding: Finding) -> str:
     if finding.code == "listener-locked-to-first-peer":
         return f"listener locked to {finding.actual}"
-    actual, refused = finding.actual, ", refused" if finding.severity == "error" else ""
-    if actual and finding.code == "reply-from-other-port":
-        return f"reply moved to port {actual.port}{refused}"
-    return f"reply from {actual}{refused}"
+    refused = ", refused" if finding.severity == "error" else ""
+    if finding.code == "reply-from-other-address":
+        return f"reply from {finding.actual}{refused}"
+    if finding.code == "reply-from-other-port" and finding.actual:
+        return f"reply moved to port {finding.actual.port}{refused}"
+    return finding.code

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from udpkit.diagnosis import Finding
-from udpkit.fixes import EXCHANGES, advise
+from udpkit.fixes import FIXES, advise
 from udpkit.lab.errors import LabError, LabUnavailable, ProgramMissing
-from udpkit.lab.experiment import ExpectedFinding, Experiment, Outcome, Sockets
+from udpkit.lab.experiment import ExpectedFinding, Experiment, FixesPlan, Outcome, Sockets
 from udpkit.lab.play import Played, play, socket_line
 from udpkit.lab.prove import NOT_TRIED, Proof, prove
 from udpkit.lab.sequence import line
@@ -62,9 +62,11 @@ def _run(result: Result, with_fixes: bool, progress: Callable[[int, int], object
     differences = list(_differences(experiment, result.played, result.findings))
     untried: list[str] = []
     plan = experiment.fixes
-    fixable = next((one for one in result.findings if one.code == "reply-from-other-address"), None)
-    if plan and fixable and with_fixes:
-        total, done = len(plan.expect) * len(EXCHANGES), itertools.count(1)
+    fixable = _fixable(plan, result.findings) if plan else None
+    if plan and with_fixes and fixable is None:
+        differences.append("no finding that its fixes are for, so none was tried")
+    if plan and with_fixes and fixable:
+        total, done = sum(map(len, plan.expect.values())), itertools.count(1)
         result.proofs = prove(experiment, plan, fixable, lambda: progress(next(done), total))
         for proof in result.proofs:
             differences += _unexpected(proof, plan.expect[proof.id])
@@ -80,6 +82,12 @@ def _run(result: Result, with_fixes: bool, progress: Callable[[int, int], object
         result.reason = "; ".join(notes)
 
 
+def _fixable(plan: FixesPlan, findings: Sequence[Finding]) -> Finding | None:
+    """The first finding that any fix of the plan is for; the fix `none` is for all."""
+    codes = {code for fix_id in plan.expect if fix_id in FIXES for code in FIXES[fix_id].codes}
+    return next((finding for finding in findings if finding.code in codes or not codes), None)
+
+
 def _differences(experiment: Experiment, played: Played, findings: Sequence[Finding]) -> Iterator[str]:
     """Where what was seen is not what the experiment expects."""
     for say, fate in played.said:
@@ -88,11 +96,9 @@ def _differences(experiment: Experiment, played: Played, findings: Sequence[Find
     looked = (step for step in experiment.steps if isinstance(step, Sockets))
     for step, look in zip(looked, played.looks, strict=True):
         entries = [socket_line(entry) for entry in look.table.entries]
-        if not _all_match(step.expect, entries):
-            yield f"sockets of {look.on} {look.when}: {entries}, expected {step.expect}"
+        yield from _first_difference(f"{look.on}, {look.when}, socket", step.expect, entries)
     sequence = [line(message) for message in played.case.messages]
-    if not _all_match(experiment.expect.sequence, sequence):
-        yield f"captured: {sequence}, expected {experiment.expect.sequence}"
+    yield from _first_difference("message", experiment.expect.sequence, sequence)
     expected = list(experiment.expect.findings)
     for finding in findings:
         if fitting := next((one for one in expected if _fits(one, finding)), None):
@@ -110,8 +116,12 @@ def _unexpected(proof: Proof, expected: Mapping[str, Outcome]) -> Iterator[str]:
             yield f"fix {proof.id}, {exchange}: {trial.outcome} ({trial.seen}), expected {wanted}"
 
 
-def _all_match(patterns: Sequence[str], texts: Sequence[str]) -> bool:
-    return len(patterns) == len(texts) and all(map(_matches, patterns, texts))
+def _first_difference(what: str, patterns: Sequence[str], texts: Sequence[str]) -> Iterator[str]:
+    """At most one: where the texts are not as the patterns say, what comes after rarely is."""
+    for number, (pattern, text) in enumerate(itertools.zip_longest(patterns, texts), start=1):
+        if pattern is None or text is None or not _matches(pattern, text):
+            yield f"{what} {number}: {text or 'none'}, expected {pattern or 'none'}"
+            return
 
 
 def _fits(expected: ExpectedFinding, finding: Finding) -> bool:

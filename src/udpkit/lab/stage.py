@@ -9,11 +9,12 @@ from udpkit.lab.lab import Lab
 
 
 def build(lab: Lab, plans: Mapping[str, HostPlan]) -> None:
-    """Make the hosts with their interfaces, cables, addresses, routes and rules, in this order."""
+    """Make the hosts with their interfaces, cables, sysctls, addresses, routes, rules, in this order."""
     for name, plan in plans.items():
         host = lab.host(name)
         for sysctl, value in plan.sysctls.items():
-            host.sysctl(sysctl, value)
+            if ".default." in sysctl:  # what interfaces begin with
+                host.sysctl(sysctl, value)
         for interface_name, interface in plan.interfaces.items():
             if interface.kind == "bridge":
                 host.bridge(interface_name)
@@ -29,6 +30,10 @@ def build(lab: Lab, plans: Mapping[str, HostPlan]) -> None:
         for interface_name, interface in plan.interfaces.items():
             if interface.kind == "cable" and f"{name}.{interface_name}" not in laid:
                 lab.plug(host, interface_name)
+        for sysctl, value in plan.sysctls.items():
+            if ".default." not in sysctl:
+                host.sysctl(sysctl, value)
+        for interface_name, interface in plan.interfaces.items():
             host.address(interface_name, *interface.addresses)
     for name, plan in plans.items():
         host = lab.hosts[name]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import re
+import sys
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
@@ -36,15 +39,23 @@ class Output(Console):
 def console() -> Console:
     """Standard output. Colour only on a terminal, and not with NO_COLOR (rich sees to both)."""
     stdout = Output(highlight=False)
-    if not stdout.is_terminal:
-        stdout.width = PIPE_WIDTH
-    return stdout
+    return stdout if stdout.is_terminal else Output(file=_Pipe(), highlight=False, width=PIPE_WIDTH)
+
+
+class _Pipe(io.StringIO):
+    """Standard output without the blanks with which rich fills lines up."""
+
+    def write(self, text: str) -> int:
+        return sys.stdout.write(re.sub(" +$", "", text, flags=re.MULTILINE))
+
+    def flush(self) -> None:
+        sys.stdout.flush()
 
 
 def show_result(out: Console, result: Result) -> None:
     """One experiment: stage, sequence, sockets, findings, fixes, and how it ended."""
     experiment = result.experiment
-    out.print(Text(f"{experiment.name}: {printable(experiment.title)}", "bold"))
+    out.print(Text(printable(f"{experiment.name}: {experiment.title}"), "bold"))
     out.print(Text(printable(" ".join(experiment.question.split())), "italic"))
     _heading(out, "Stage")
     for line in topology(experiment.hosts):
@@ -75,7 +86,7 @@ def show_outcome(out: Console, result: Result) -> None:
     """One line: how the experiment ended, and why."""
     words = {"pass": "as expected", "fail": "NOT as expected", "skip": "skipped"}
     line = Text.assemble(
-        (f"{result.experiment.name}: {words[result.result]}", RESULTS[result.result]),
+        (printable(f"{result.experiment.name}: {words[result.result]}"), RESULTS[result.result]),
         f" ({result.seconds:.1f} s)",
         f": {printable(result.reason)}" if result.reason else "",
     )
@@ -93,7 +104,7 @@ def show_findings(out: Console, findings: Sequence[Finding]) -> None:
                 (0, 2),
             )
         )
-        out.print(Padding(printable(finding.summary), (0, 4)), markup=False)
+        out.print(Padding(Text(printable(finding.summary)), (0, 4)))
         for number, step in enumerate(finding.why, start=1):
             grid = Table.grid(padding=(0, 1))
             grid.add_row(f"{number}.", Text(printable(step)))
@@ -102,7 +113,7 @@ def show_findings(out: Console, findings: Sequence[Finding]) -> None:
 
 def _heading(out: Console, text: str) -> None:
     out.print()
-    out.print(Text(text, "bold cyan"))
+    out.print(Text(printable(text), "bold cyan"))
 
 
 def _line(out: Console, text: str) -> None:
@@ -118,7 +129,8 @@ def _sequence(messages: Sequence[Datagram | IcmpError]) -> Table:
         label = payload(message) if isinstance(message, Datagram) else icmp_name(message)
         style = "" if isinstance(message, Datagram) else "red"
         about = "" if isinstance(message, Datagram) else _about(message, messages)
-        grid.add_row(f"{message.seen.packet}", left, Text(_arrow(label, to_right), style), right, about)
+        arrow = Text(_arrow(label, to_right), style)
+        grid.add_row(f"{message.seen.packet}", Text(left), arrow, Text(right), Text(about))
     return grid
 
 
@@ -158,10 +170,15 @@ def _sockets(result: Result) -> Table:
         entries = look.table.entries
         for entry in entries:
             peer = f"connected to {entry.peer}" if entry.peer else "unconnected"
-            grid.add_row(printable(f"{look.on}, {look.when}"), str(entry.local), peer, entry.process or "")
+            _row(grid, f"{look.on}, {look.when}", str(entry.local), peer, entry.process or "")
         if not entries:
-            grid.add_row(printable(f"{look.on}, {look.when}"), "no socket", "", "")
+            _row(grid, f"{look.on}, {look.when}", "no socket")
     return grid
+
+
+def _row(grid: Table, *cells: str) -> None:
+    """Text, not markup: rich would take the brackets of an IPv6 address for a style."""
+    grid.add_row(*(Text(printable(cell)) for cell in cells))
 
 
 def _proofs(proofs: Sequence[Proof]) -> Table:
@@ -173,7 +190,7 @@ def _proofs(proofs: Sequence[Proof]) -> Table:
     for proof in proofs:
         outcomes = [trial.outcome or "-" for trial in proof.trials.values()]
         table.add_row(
-            proof.title,
+            Text(printable(proof.title)),
             *(Text(outcome, OUTCOMES.get(outcome, "dim")) for outcome in outcomes),
             Text(printable(proof.seen("\n"))),
         )
@@ -190,4 +207,4 @@ def _offers(out: Console, findings: Sequence[Finding]) -> None:
             out.print(Text("    ").append(command), soft_wrap=True)  # to be copied: not a line end in it
         else:
             out.print(Padding(command, (0, 4)))
-        out.print(Padding(Text(offer.tradeoff, "dim"), (0, 4)))
+        out.print(Padding(Text(printable(offer.tradeoff), "dim"), (0, 4)))

@@ -3,14 +3,15 @@
 ## What it sees
 
 In two socket tables: a socket that waited on a wildcard address and is later connected, with a local
-address that the first datagram did not ask for, or with other clients' datagrams refused since then. In a
+address that the first datagram did not ask for, or with other clients' datagrams refused since then.
+Without a capture that is only a warning, since the tables do not tell which address clients ask. In a
 capture alone: the first datagram of a client is accepted, the reply comes from another address and is
 refused, and then the address that was asked refuses the client too. That is only a warning: the program may
 have ended for another reason.
 
-Silent: a listener that is connected to its only client through the address which that client uses; a server
-that opened another socket to wait on (`socat UDP-LISTEN:53,fork`); a listener that ended, unless the refusal
-of its own reply ended it.
+Silent: a listener that, as a capture shows, is connected to its only client through the address which that
+client uses; a server that opened another socket to wait on (`socat UDP-LISTEN:53,fork`); a listener that
+ended, unless the refusal of its own reply ended it.
 
 ## Why it happens
 
@@ -34,7 +35,7 @@ from dataclasses import dataclass
 
 from udpkit.diagnosis.conversations import FIRST_CLIENT_PORT, Conversation
 from udpkit.diagnosis.finding import Finding
-from udpkit.facts import Case, Endpoint, IcmpError, Reference, SocketEntry, SocketTable
+from udpkit.facts import Address, Case, Endpoint, IcmpError, Reference, SocketEntry, SocketTable
 from udpkit.kernel.functions import FUNCTIONS
 from udpkit.kernel.lookup import lookup, mismatch, plain, unmapped
 
@@ -67,7 +68,10 @@ class Lock:
 
 def find(case: Case, conversations: list[Conversation]) -> Iterator[Finding]:
     for lock in _locks(case):
+        addresses = _addresses_asked(lock, conversations)
         for victim in conversations:
+            if victim.server.address not in addresses:
+                continue  # that may be another host
             refusals = _refusals(lock, victim, conversations)
             if not lock.takes(victim.client, victim.server) and (refusals or _will_be_refused(lock, victim)):
                 yield _locked(lock, victim, refusals)
@@ -77,22 +81,34 @@ def find(case: Case, conversations: list[Conversation]) -> Iterator[Finding]:
         yield from (_seen_from_outside(one) for one in conversations if _accepted_then_refused(one))
 
 
+def _addresses_asked(lock: Lock, conversations: list[Conversation]) -> set[Address]:
+    """The addresses of the locked listener's host, as far as its first peer's datagrams tell."""
+    asked = {
+        one.server.address
+        for one in conversations
+        if one.client == lock.peer and one.server.port == lock.local.port
+    }
+    return asked | {lock.local.address}
+
+
 def _others_wait(lock: Lock) -> bool:
     return any(entry.peer is None and entry.local.port == lock.local.port for entry in lock.table.entries)
 
 
 def _locks(case: Case) -> Iterator[Lock]:
-    waiting: dict[int, tuple[SocketEntry, int | None]] = {}
-    locked: set[int] = set()
+    waiting: dict[tuple[str, int], tuple[SocketEntry, int | None]] = {}
+    locked: set[tuple[str, int]] = set()
     for number, table in enumerate(case.tables):
         for entry in table.entries:
-            key = entry.inode or -entry.local.port  # where the table has no inodes, the port has to do
+            # Where the table has no inodes, the port has to do.
+            key = table.host, entry.inode or -entry.local.port
             if entry.peer is None and unmapped(entry.local.address).is_unspecified:
                 waiting[key] = entry, table.time_ns
             elif entry.peer and key in waiting and key not in locked:
                 locked.add(key)
                 if entry.peer.port >= FIRST_CLIENT_PORT:  # else it is a client of a service
-                    gone = _gone(case.tables[number + 1 :], entry)
+                    later = [other for other in case.tables[number + 1 :] if other.host == table.host]
+                    gone = _gone(later, entry)
                     yield Lock(*waiting[key], entry, plain(entry.local), plain(entry.peer), table, gone)
 
 
@@ -215,7 +231,9 @@ def _accepted_then_refused(conversation: Conversation) -> bool:
         and not conversation.replies
         and bool(refused)
         and bool(conversation.refusals_of(strays[0]))
-        and conversation.requests[0].time_ns < conversation.strays[strays[0]][0].time_ns < refused[0].time_ns
+        and conversation.requests[0].time_ns
+        <= conversation.strays[strays[0]][0].time_ns
+        <= refused[0].time_ns
     )
 
 

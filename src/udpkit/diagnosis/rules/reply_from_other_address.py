@@ -5,7 +5,7 @@
 A client asked one address; what came back has the port that was asked, but the address of another
 interface of the server. The server never answered from the right address, and the client never asked the
 other one. It is an error if the client's host refused the reply with ICMP port unreachable, a warning if
-nothing was refused: an unconnected client receives such a reply, with the wrong sender.
+no refusal was seen: an unconnected client receives such a reply, with the wrong sender.
 
 Silent: where both sides use the same port (NTP, SIP: any peer may speak first) or the client a well-known
 one, where the address asked is a broadcast or multicast address, which anyone may answer, where it answered
@@ -32,6 +32,7 @@ from collections.abc import Iterator
 
 from udpkit.diagnosis.conversations import Conversation
 from udpkit.diagnosis.finding import Finding
+from udpkit.diagnosis.why import on_the_client
 from udpkit.facts import Case, Endpoint, SocketEntry
 from udpkit.kernel.functions import FUNCTIONS
 from udpkit.kernel.lookup import plain
@@ -48,11 +49,7 @@ def find(case: Case, conversations: list[Conversation]) -> Iterator[Finding]:
                 continue
             refusals = conversation.refusals_of(actual)
             sender = _sender(case, actual, conversation.client)
-            outcome = (
-                f"and {conversation.client.address} refused it"
-                if refusals
-                else "so the client gets it from a stranger"
-            )
+            outcome = f"and {conversation.client.address} refused it" if refusals else "which it never asked"
             yield Finding(
                 code=CODE,
                 severity="error" if refusals else "warning",
@@ -85,28 +82,14 @@ def _sender(case: Case, actual: Endpoint, client: Endpoint) -> SocketEntry | Non
 
 
 def _why(conversation: Conversation, actual: Endpoint, sender: SocketEntry | None) -> list[str]:
-    client, server = conversation.client, conversation.server
+    client = conversation.client
     functions = FUNCTIONS[client.address.version]
-    steps = [
+    step = (
         f"{functions.connect} on the server: connect() to {client} stored the address that "
         f"{functions.route} prefers on the way there, {actual.address}, in the socket; every reply has "
         "left from it since."
         if sender
         else f"{functions.route} on the server: the socket has no source address of its own, so the reply "
         f"took the one that the route to {client.address} prefers: {actual.address}."
-    ]
-    if refusals := conversation.refusals_of(actual):
-        steps += [
-            f"{functions.lookup} on the client: no socket takes a datagram from {actual} to port "
-            f"{client.port}; the one that asked is connected to {server}.",
-            f"{functions.refuse} on the client: nobody to deliver to, so it answers port unreachable "
-            f"({refusals[0].seen}).",
-            f"{functions.hear} on the server: the error goes to the socket that sent the reply, if it is "
-            "connected (ECONNREFUSED at its next call); an unconnected one never hears of it.",
-        ]
-    else:
-        steps.append(
-            f"{functions.lookup} on the client: its socket is not connected, so it takes the datagram; "
-            f"recvfrom() says {actual}, which the program never asked."
-        )
-    return steps
+    )
+    return [step, *on_the_client(conversation, actual)]

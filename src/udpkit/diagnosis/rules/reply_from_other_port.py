@@ -29,8 +29,8 @@ from collections.abc import Iterator
 
 from udpkit.diagnosis.conversations import Conversation
 from udpkit.diagnosis.finding import Finding
+from udpkit.diagnosis.why import on_the_client
 from udpkit.facts import Case, Datagram, Endpoint
-from udpkit.kernel.functions import FUNCTIONS
 
 CODE = "reply-from-other-port"
 TFTP = 69
@@ -56,25 +56,14 @@ def _asked_on(conversation: Conversation, stray: Datagram) -> bool:
 
 def _finding(conversation: Conversation, actual: Endpoint, strays: list[Datagram]) -> Finding:
     client, server = conversation.client, conversation.server
-    functions = FUNCTIONS[client.address.version]
     refusals = conversation.refusals_of(actual)
     why = [
         f"The reply left the server's host from port {actual.port}: network address translation moved it "
         "(nf_nat_l4proto_unique_tuple(): the tuple it wanted was taken), or the server answers from another "
-        "socket."
+        "socket.",
+        *on_the_client(conversation, actual),
     ]
-    if refusals:
-        why += [
-            f"{functions.lookup} on the client: no socket takes a datagram from {actual} to port "
-            f"{client.port}; the one that asked is connected to {server}.",
-            f"{functions.refuse} on the client: it answers port unreachable ({refusals[0].seen}).",
-        ]
-    else:
-        why.append(
-            f"{functions.lookup} on the client: its socket is not connected, so it takes the datagram; "
-            f"recvfrom() says {actual}, which the program never asked."
-        )
-    outcome = f"and {client.address} refused it" if refusals else "so the client gets it from a stranger"
+    outcome = f"and {client.address} refused it" if refusals else "which it never asked"
     return Finding(
         code=CODE,
         severity="error" if refusals else "warning",

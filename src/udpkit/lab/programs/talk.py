@@ -21,14 +21,14 @@ Talk = tuple[socket.socket, Callable[[bytes], object], Callable[[], bytes]]
 def serve(address: str, port: int) -> Talk:
     """A plain server: it leaves it to the kernel from which address its answers go."""
     sock = bound(socket.SOCK_DGRAM, address, port)
-    peers: list[tuple[str, int]] = []
+    peer: tuple[str, int] | None = None
 
     def receive() -> bytes:
+        nonlocal peer
         data, peer = sock.recvfrom(65535)
-        peers[:] = [peer]
         return data
 
-    return sock, lambda data: sock.sendto(data, peers[0]), receive
+    return sock, lambda data: peer and sock.sendto(data, peer), receive
 
 
 def serve_as_nc(address: str, port: int) -> Talk:
@@ -84,13 +84,16 @@ def talk(sock: socket.socket, send: Callable[[bytes], object], receive: Callable
         if events.get(sock.fileno(), 0) & select.POLLERR and "--nc" in sys.argv:
             return  # nc closes and ends here, without a word
         if sock.fileno() in events:
-            with contextlib.suppress(ConnectionRefusedError):  # the error of an earlier send
-                os.write(1, receive())
+            with contextlib.suppress(OSError):  # what ICMP said of an earlier datagram
+                data = receive()
+                os.write(1, data)
+                if not data and sock.type == socket.SOCK_STREAM:
+                    return
         if 0 in events:
             data = os.read(0, 65535)
             if not data:
                 return
-            with contextlib.suppress(ConnectionRefusedError):
+            with contextlib.suppress(OSError):
                 send(data)
 
 
