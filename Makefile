@@ -26,19 +26,19 @@ check: build
 bench: build
 	$(BIN)/python bench/lab.py
 
-build: packages .venv/native
+build: packages .venv/.native-built
 
 packages:
 	@tools/system-packages
 
-.venv/python: requirements.lock
+.venv/.packages-installed: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	    { echo "udpkit: Python 3.10 or later is needed: make PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@touch $@
 
-.venv/native: .venv/python $(RUST)
+.venv/.native-built: .venv/.packages-installed $(RUST)
 	@tools/rust
 	PATH="$(CURDIR)/$(BIN):$$PATH" pip install --quiet --disable-pip-version-check \
 	    --no-deps --no-build-isolation --editable .

@@ -65,7 +65,7 @@ def test_the_story_is_the_default_and_tcpdump_reads_its_capture(
     tcpdump: Callable[[Path], list[str]], tmp_path: Path
 ) -> None:
     run = udpkit("lab", "--pcap", tmp_path / "story.pcap", "--json")
-    assert (run.returncode, run.stderr) == (0, "")
+    assert (run.returncode, run.stderr) == (0, f"saved {tmp_path / 'story.pcap'}\n")
     [experiment] = json.loads(run.stdout)["experiments"]
     assert experiment["name"] == "docker0-nc"
     assert {finding["code"] for finding in experiment["findings"]} == {
@@ -78,7 +78,7 @@ def test_the_story_is_the_default_and_tcpdump_reads_its_capture(
 
 def test_several_experiments_have_a_line_and_each_capture_a_file_of_its_own(tmp_path: Path) -> None:
     run = udpkit("lab", "one-address-nc", "two-bridges", "--pcap", tmp_path / "my.pcap")
-    assert (run.returncode, run.stderr) == (0, "")
+    assert (run.returncode, run.stderr.count("saved ")) == (0, 3)
     assert [line.partition(" (")[0] for line in run.stdout.splitlines()] == [
         "one-address-nc: as expected",
         "two-bridges: as expected",
@@ -127,6 +127,13 @@ def test_a_file_of_ones_own_may_try_fixes(tmp_path: Path) -> None:
 
 
 WRONG_USE = {
+    "unknown verb": (["labb"], "'labb'; see udpkit --help"),
+    "unknown option": (["lab", "--nope"], "'--nope'; see udpkit lab --help"),
+    "hostile option": (["lab", "--\n\x1b[31m"], "see udpkit lab --help"),
+    "--set without =": (["lab", "--set", "port"], "takes NAME=VALUE"),
+    "--set without a name": (["lab", "--set", "=1"], "takes NAME=VALUE"),
+    "--pcap to a folder": (["lab", "--pcap", "/"], "'/' is a directory"),
+    "too many words": (["rule", "a", "b\n\x1b[31m"], "see udpkit rule --help"),
     "unknown name": (["lab", "one-adress-nc"], "one-adress-nc: did you mean one-address-nc"),
     "nothing like any name": (["lab", "zzzzzz"], "udpkit lab --list shows them"),
     "name with a line end": (["lab", "one\naddress\x1b[31m"], "one\\naddress\\x1b[31m"),
@@ -135,8 +142,9 @@ WRONG_USE = {
     "bad value": (["lab", "one-address-nc", "--set", "port=many"], "port"),
     "unwritable capture": (
         ["lab", "one-address-nc", "--json", "--pcap", "/nowhere/x.pcap"],
-        "/nowhere/x.pcap: No such",
+        "/nowhere is not a directory",
     ),
+    "names with --all": (["lab", "--all", "docker0-nc"], "--list and --all take no names"),
     "unknown rule": (["rule", "NOPE"], "NOPE: udpkit rule lists them"),
     "almost a rule": (["rule", "reply-from-other-adress"], "did you mean reply-from-other-address"),
 }
@@ -148,23 +156,5 @@ def test_wrong_use_ends_with_2_and_one_line_that_names_it(arguments: list[str], 
     assert run.returncode == 2
     assert words in run.stderr
     assert len(run.stderr.splitlines()) == 1
-    assert run.stdout == ""
-
-
-WRONG_WORDS = {
-    "unknown verb": (["labb"], "labb"),
-    "unknown option": (["lab", "--nope"], "--nope"),
-    "--set without =": (["lab", "--set", "port"], "NAME=VALUE"),
-    "--set without a name": (["lab", "--set", "=1"], "NAME=VALUE"),
-    "--pcap to a folder": (["lab", "--pcap", "/"], "'/' is a directory"),
-    "too many words": (["rule", "a", "b"], "b"),
-}
-
-
-@pytest.mark.parametrize(("arguments", "words"), WRONG_WORDS.values(), ids=WRONG_WORDS.keys())
-def test_a_wrong_command_line_ends_with_2_and_shows_the_right_form(arguments: list[str], words: str) -> None:
-    run = udpkit(*arguments)
-    assert run.returncode == 2
-    assert run.stderr.startswith("Usage: udpkit ")
-    assert words in run.stderr.splitlines()[-1]
+    assert run.stderr.rstrip("\n").isprintable()
     assert run.stdout == ""

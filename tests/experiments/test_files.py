@@ -36,6 +36,7 @@ BAD = {
     "interface with a space": ("server.interfaces.eth0", 'server.interfaces."eth 0"', "eth 0"),
     "interface with a quote": ("server.interfaces.eth0", 'server.interfaces."eth\'0"', "eth'0"),
     "interface with a line end": ("server.interfaces.eth0", 'server.interfaces."eth0\\n"', "eth0\\n"),
+    "prefix too long": ('["{address}/24"]', '["{address}/33"]', "172.16.13.13/33"),
     "interface too long": (
         "server.interfaces.eth0",
         "server.interfaces.abcdefghij123456",

@@ -209,6 +209,25 @@ def test_a_fix_that_fares_otherwise_fails_and_is_named_alone(line: str, reason: 
     assert (result.result, result.reason) == ("fail", reason)
 
 
+def test_a_fix_is_tried_in_the_exchanges_that_are_named() -> None:
+    result = run(parse("mine", fixes('bind = { nc = "works" }'), {}))
+    assert (result.result, result.reason) == ("pass", None)
+    [proof] = result.proofs
+    assert {exchange: trial.outcome for exchange, trial in proof.trials.items()} == {
+        "connected": None,
+        "unconnected": None,
+        "nc": "works",
+    }
+
+
+def test_fixes_of_findings_that_are_not_there_fail() -> None:
+    text = changed(STORY, 'run = "nc -ul {port}"', 'run = "nc -ul {address} {port}"')
+    text = changed(text, '    { do = "end", program = "server" }, ', "    ")
+    result = run(parse("mine", text, {}))
+    assert result.result == "fail"
+    assert "no finding that its fixes are for, so none was tried" in str(result.reason)
+
+
 def test_the_lab_tells_of_every_trial() -> None:
     told: list[tuple[int, int]] = []
     run(

@@ -68,7 +68,9 @@ def test_the_sequence_and_the_sockets_have_their_addresses_and_ports(client: str
     asker, asked = one.findings[0].client, one.findings[0].server
     lines = shown(one).splitlines()
     [request] = [line for line in lines if "─▶" in line]
-    assert request.split() == ["1", str(asker), "──────────", "hello", "────────────▶", str(asked)]
+    assert request.split()[:2] == ["1", str(asker)]
+    assert " hello " in request
+    assert request.split()[-1] == str(asked)
     [refusal] = [line for line in lines if "◀─" in line]
     assert refusal.split()[:2] == ["2", client]
     assert refusal.split()[-3:] == [server, "about", "1"]

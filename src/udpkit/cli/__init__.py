@@ -54,11 +54,18 @@ def main() -> None:
     stdout = sys.stdout
     try:
         code = udpkit.main(standalone_mode=False)
-    except click.UsageError as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         code = error.exit_code
+    except click.UsageError as error:
+        if len(sys.argv) == 1:
+            error.show()  # the help
+        else:
+            where = error.ctx.command_path if error.ctx else "udpkit"
+            say(f"{error.format_message().rstrip('.')}; see {where} --help")
+        code = error.exit_code
     except Failure as failure:
-        click.echo("udpkit: " + str(failure).replace("\n", "\\n"), err=True)
+        say(str(failure))
         code = failure.exit_code
     except (KeyboardInterrupt, click.Abort):
         code = INTERRUPTED
@@ -71,5 +78,12 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = OK if isinstance(error, BrokenPipeError) else USAGE
         if code:
-            click.echo(f"udpkit: {error.strerror}", err=True)
+            say(error.strerror or str(error))
     sys.exit(code)
+
+
+def say(sentence: str) -> None:
+    """One line on stderr, whatever stands in the sentence."""
+    from udpkit.report.text import printable
+
+    click.echo("udpkit: " + printable(sentence).replace("\n", "\\n"), err=True)

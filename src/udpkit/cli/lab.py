@@ -33,7 +33,7 @@ def complete_name(_context: click.Context, _parameter: click.Parameter, typed: s
 @click.option(
     "--pcap",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    help="Save what was captured; of several captures, each under its own name beside it.",
+    help="Save what was captured; several are saved as FILE-EXPERIMENT-HOST.INTERFACE.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def verb(
@@ -53,6 +53,10 @@ def verb(
     Exit codes: 0 all as expected · 1 not as expected · 2 unknown name or bad file
                 5 no permission to make hosts, or a program that NAME needs is missing
     """
+    if names and (listed or every):
+        raise click.UsageError("--list and --all take no names")
+    if pcap and not pcap.parent.is_dir():
+        raise Failure(f"{printable(str(pcap.parent))} is not a directory", USAGE)
     if listed:
         return show_list(as_json)
     wanted = list(built_in()) if every else list(names) or [DEFAULT]
@@ -151,5 +155,8 @@ def save(path: Path, results: Sequence[Result]) -> None:
         for name, data in captures.items():
             target = path if len(captures) == 1 else path.with_name(f"{path.stem}-{name}{path.suffix}")
             target.write_bytes(data)
+            click.echo(f"saved {printable(str(target))}", err=True)
     except OSError as error:
-        raise Failure(f"{error.filename}: {error.strerror}", USAGE) from error
+        raise Failure(f"{printable(str(error.filename))}: {error.strerror}", USAGE) from error
+    if not captures:
+        click.echo("udpkit: nothing was captured", err=True)

@@ -183,7 +183,7 @@ def _convert(name: str, tree: dict[str, Any], values: Mapping[str, str | int]) -
         if type(value) not in (str, int):
             raise BadExperiment(f"[values] {key} is neither text nor a whole number")
     if unknown := values.keys() - known:
-        raise BadExperiment(f"it has no value called {unknown.pop()}; it has: {', '.join(known)}")
+        raise BadExperiment(f"it has no value called {unknown.pop()}; it has: {', '.join(known) or 'none'}")
     if "name" in tree:
         raise BadExperiment("Object contains unknown field `name`: the file's name is the experiment's")
     known |= values

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from udpkit.diagnosis import Finding, diagnose
+from udpkit.diagnosis.conversations import without_copies
 from udpkit.evidence import read_pcap
 from udpkit.facts import Case, Datagram, IcmpError, SocketEntry, SocketTable, Source
 from udpkit.lab.commands import resolve
@@ -128,7 +129,8 @@ class _Player:
             return "lost"
 
     def errors_captured(self) -> int:
-        return sum(isinstance(message, IcmpError) for message in self.messages()[1])
+        messages = sorted(self.messages()[1], key=lambda message: message.time_ns)
+        return sum(isinstance(message, IcmpError) for message in without_copies(messages))
 
     def messages(self) -> tuple[list[Source], list[Datagram | IcmpError]]:
         sources, messages = [], []

@@ -28,7 +28,7 @@ RESULTS = {"pass": "green", "fail": "bold red", "skip": "yellow"}
 PIPE_WIDTH = 110
 """Columns where there is no terminal that has a width."""
 ARROW = 30
-"""Columns between the two ends of a message."""
+"""Columns between the two ends of a message, at least."""
 
 
 class Output(Console):
@@ -60,6 +60,13 @@ def show_result(out: Console, result: Result) -> None:
     _heading(out, "Stage")
     for line in topology(experiment.hosts):
         _line(out, line)
+    for name, plan in experiment.hosts.items():
+        for line in [
+            *(f"sysctl {sysctl}={value}" for sysctl, value in plan.sysctls.items()),
+            *(f"ip rule add {rule}" for rule in plan.rules),
+            *plan.commands,
+        ]:
+            _line(out, f"{name}# {line}")
     for program in experiment.programs.values():
         _line(out, f"{program.on}$ {program.run}")
     if result.played:
@@ -76,7 +83,8 @@ def show_result(out: Console, result: Result) -> None:
     if result.proofs:
         _heading(out, "Fixes, each tried on fresh hosts")
         out.print(Padding(_proofs(result.proofs), (0, 0, 0, 2)))
-        _heading(out, "How")
+    if any(finding.fixes for finding in result.findings):
+        _heading(out, "How to fix it")
         _offers(out, result.findings)
     out.print()
     show_outcome(out, result)
@@ -123,13 +131,14 @@ def _line(out: Console, text: str) -> None:
 def _sequence(messages: Sequence[Datagram | IcmpError]) -> Table:
     """Clients on the left, servers on the right."""
     clients = {conversation.client for conversation in conversations(messages)}
+    labels = [payload(one) if isinstance(one, Datagram) else icmp_name(one) for one in messages]
+    width = max([ARROW, *(len(label) + 6 for label in labels)])
     grid = Table.grid(padding=(0, 1))
-    for message in messages:
+    for message, label in zip(messages, labels, strict=True):
         left, right, to_right = _ends(message, clients)
-        label = payload(message) if isinstance(message, Datagram) else icmp_name(message)
         style = "" if isinstance(message, Datagram) else "red"
         about = "" if isinstance(message, Datagram) else _about(message, messages)
-        arrow = Text(_arrow(label, to_right), style)
+        arrow = Text(_arrow(label, width, to_right), style)
         grid.add_row(f"{message.seen.packet}", Text(left), arrow, Text(right), Text(about))
     return grid
 
@@ -145,8 +154,8 @@ def _ends(message: Datagram | IcmpError, clients: set[Endpoint]) -> tuple[str, s
     return (source, destination, True) if to_right else (destination, source, False)
 
 
-def _arrow(label: str, to_right: bool) -> str:
-    line = f" {label} ".center(ARROW - 2, "─")
+def _arrow(label: str, width: int, to_right: bool) -> str:
+    line = f" {label} ".center(width - 2, "─")
     return f"{line}─▶" if to_right else f"◀─{line}"
 
 
