@@ -28,9 +28,16 @@ def server() -> Iterator[Host]:
 
 
 def state(host: Host) -> dict[str, object]:
-    """Routes, policy rules and firewall rules; without counters, comments and tables that are empty."""
+    """Routes, policy rules and firewall rules; without counters, comments and tables that are empty.
+
+    The kernel adds multicast routes and takes `linkdown` away on its own, once a new bridge has its carrier.
+    """
     looks: dict[str, object] = {
-        line: host.ip(line)
+        line: [
+            route.replace(" linkdown", "")
+            for route in host.ip(line).splitlines()
+            if not route.startswith("multicast ff00::/8")
+        ]
         for line in ("-4 route show table all", "-6 route show table all", "-4 rule", "-6 rule")
     }
     for tool in ("iptables-save", "ip6tables-save"):
