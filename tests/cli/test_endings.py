@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from processes import descendants, parents
 
 from cli.command import TIMEOUT, UDPKIT, environment
 from udpkit.lab import wait_until
@@ -34,27 +35,6 @@ def test_where_user_namespaces_are_switched_off_the_setting_is_named() -> None:
     assert "root" in run.stderr
     assert len(run.stderr.splitlines()) == 1
     assert Path("/proc/sys/user/max_user_namespaces").read_text() == ours
-
-
-def parents() -> dict[int, int]:
-    """The parent of every process that has not ended."""
-    found = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                state, parent, *_ = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if state != "Z":
-                found[int(entry.name)] = int(parent)
-    return found
-
-
-def descendants(root: int) -> set[int]:
-    found, parent_of = {root}, parents()
-    while more := {pid for pid, parent in parent_of.items() if parent in found} - found:
-        found |= more
-    return found - {root}
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from processes import descendants, parents
 
 from udpkit.lab import Lab, LabError, LabUnavailable, wait_until
 from udpkit.lab.control import Control, why_unavailable
@@ -29,29 +31,7 @@ print("ready", flush=True)
 """
 
 
-def parents() -> dict[int, int]:
-    """The parent of every process; those that have ended and wait for init to notice do not count."""
-    found = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                state, parent, *_ = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if state != "Z":
-                found[int(entry.name)] = int(parent)
-    return found
-
-
-def process_tree(root: int) -> set[int]:
-    """A process and everything that descends from it."""
-    tree, parent_of = {root}, parents()
-    while more := {pid for pid, parent in parent_of.items() if parent in tree} - tree:
-        tree |= more
-    return tree
-
-
-def namespaces_of(pids: set[int]) -> set[str]:
+def namespaces_of(pids: Iterable[int]) -> set[str]:
     """The network namespaces in which processes are, or which they hold open."""
     found = set()
     for pid in pids:
@@ -72,10 +52,6 @@ def _listing(folder: Path) -> list[Path]:
         return []
 
 
-def all_pids() -> set[int]:
-    return set(parents())
-
-
 def start_owner(then: str, cwd: Path) -> tuple[subprocess.Popen[str], set[int], set[str]]:
     """Start a process that owns a lab; returns it with the lab's processes and namespaces."""
     owner = subprocess.Popen(
@@ -87,7 +63,7 @@ def start_owner(then: str, cwd: Path) -> tuple[subprocess.Popen[str], set[int], 
     )
     assert owner.stdout is not None
     assert owner.stdout.readline() == "ready\n"
-    tree = process_tree(owner.pid)
+    tree = {owner.pid} | descendants(owner.pid)
     inside = namespaces_of(tree) - {OUR_NAMESPACE}
     assert len(tree) >= 6
     assert len(inside) == 2
@@ -96,7 +72,7 @@ def start_owner(then: str, cwd: Path) -> tuple[subprocess.Popen[str], set[int], 
 
 def assert_gone(pids: set[int], namespaces: set[str]) -> None:
     wait_until(
-        lambda: not pids & all_pids() and not namespaces & namespaces_of(all_pids()),
+        lambda: not pids & parents().keys() and not namespaces & namespaces_of(parents().keys()),
         timeout=10,
         what="processes or namespaces of the lab are still there",
         polling=True,
@@ -139,11 +115,11 @@ def test_the_story_killed_in_the_middle_leaves_nothing(packets: int, tmp_path: P
     seen: set[int] = set()
 
     def has_got_there() -> bool:
-        seen.update(process_tree(story.pid))
-        return len(seen) > 2 + packets or story.poll() is not None
+        seen.update(descendants(story.pid))
+        return len(seen) > 1 + packets or story.poll() is not None
 
     wait_until(has_got_there, timeout=20, what="the story did not start", polling=True)
-    seen |= process_tree(story.pid)
+    seen |= descendants(story.pid)
     namespaces = namespaces_of(seen) - {OUR_NAMESPACE}
     story.kill()
     assert story.wait() == -signal.SIGKILL
@@ -164,7 +140,7 @@ def test_a_lab_that_fails_in_its_body_is_taken_down() -> None:
 
     with pytest.raises(ZeroDivisionError):
         body()
-    assert not all_pids().intersection(keepers)
+    assert not parents().keys() & set(keepers)
 
 
 def test_a_keeper_that_dies_is_reported_not_waited_for() -> None:

@@ -65,6 +65,23 @@ DRAWINGS = {
                                      └── c  eth0  10.0.0.4/24
         """,
     ),
+    "a chain with two routers": (
+        {
+            "a": host(eth0=cable("10.1.0.2/24")),
+            "r1": host(eth0=cable("10.1.0.1/24", to="a.eth0"), eth1=cable("10.2.0.1/24")),
+            "r2": host(eth0=cable("10.2.0.2/24", to="r1.eth1"), eth1=cable("10.3.0.1/24", to="b.eth0")),
+            "b": host(eth0=cable("10.3.0.2/24")),
+        },
+        """
+        a
+          eth0  10.1.0.2/24 ─── r1  eth0  10.1.0.1/24
+        r1
+          eth0  10.1.0.1/24 ─── a
+          eth1  10.2.0.1/24 ─── r2  eth0  10.2.0.2/24
+        b
+          eth0  10.3.0.2/24 ─── r2  eth1  10.3.0.1/24
+        """,
+    ),
     "a chain": (
         {
             "a": host("default via 10.1.0.1", eth0=cable("10.1.0.2/24", to="router.eth0")),

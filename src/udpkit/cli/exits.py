@@ -9,7 +9,7 @@ MISSING = 5
 INTERRUPTED = 130
 
 
-class Failure(Exception):  # noqa: N818
+class Failure(Exception):
     """Ends the verb with one line on stderr and an exit code."""
 
     def __init__(self, sentence: str, exit_code: int) -> None:

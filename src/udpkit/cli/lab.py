@@ -121,8 +121,13 @@ def run_with_progress(experiment: Experiment) -> Result:
         MofNCompleteColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(f"{printable(experiment.name)}: trying fixes", total=None)
-        return run(experiment, progress=lambda done, total: bar.update(task, completed=done, total=total))
+        name = printable(experiment.name)
+        task = bar.add_task(name, total=None)
+
+        def progress(done: int, total: int) -> None:
+            bar.update(task, description=f"{name}: trying fixes", completed=done, total=total)
+
+        return run(experiment, progress=progress)
 
 
 def show(result: Result, *, brief: bool) -> None:

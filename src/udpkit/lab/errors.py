@@ -7,15 +7,15 @@ class LabError(Exception):
     """Base class: the lab could not do what it was asked to. The message is one line."""
 
 
-class LabUnavailable(LabError):  # noqa: N818
+class LabUnavailable(LabError):
     """This machine does not let us make hosts; the message names the setting or privilege that is missing."""
 
 
-class CommandFailed(LabError):  # noqa: N818
+class CommandFailed(LabError):
     """A command on a host ended with a status other than 0."""
 
 
-class ProgramMissing(LabError):  # noqa: N818
+class ProgramMissing(LabError):
     """A program that the lab needs is not installed. `program` is its name."""
 
     def __init__(self, program: str) -> None:
@@ -23,9 +23,9 @@ class ProgramMissing(LabError):  # noqa: N818
         self.program = program
 
 
-class TimedOut(LabError):  # noqa: N818
+class TimedOut(LabError):
     """A condition did not come true in time; the message says which, and what was seen instead."""
 
 
-class BadExperiment(LabError):  # noqa: N818
+class BadExperiment(LabError):
     """An experiment file does not say what such a file must; the message says where and what."""

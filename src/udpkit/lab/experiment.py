@@ -154,7 +154,7 @@ def built_in() -> dict[str, Path]:
 def load(path: Path, values: Mapping[str, str | int] | None = None) -> Experiment:
     """Read an experiment file; `values` override those of the file. Raises BadExperiment, and OSError."""
     try:
-        return parse(path.stem, path.read_text(), values or {})
+        return parse(path.stem, path.read_text(encoding="utf-8"), values or {})
     except (UnicodeDecodeError, BadExperiment) as error:
         raise BadExperiment(f"{path}: {error}") from error
 

@@ -17,13 +17,14 @@ def topology(hosts: Mapping[str, HostPlan]) -> Iterator[str]:
         widths = _Widths(plan)
         for interface in plan.interfaces:
             near = f"{name}.{interface}"
-            far_ends = [end for end in _ends(near, hosts) if end not in drawn]
+            far_ends = _ends(near, hosts)
             left = widths.line(interface, plan)
             if not far_ends:
                 yield f"  {left}".rstrip()
             for number, end in enumerate(far_ends):
                 lead = left if number == 0 else " " * len(left)
-                yield f"  {lead} {_corner(number, len(far_ends))}── {_far(end, hosts)}"
+                far = end.partition(".")[0] if end in drawn else _far(end, hosts)
+                yield f"  {lead} {_corner(number, len(far_ends))}── {far}"
             drawn |= {near, *far_ends}
 
 

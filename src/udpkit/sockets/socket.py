@@ -29,7 +29,7 @@ STALE_SOURCE = {errno.EINVAL, errno.EADDRNOTAVAIL, errno.ENETUNREACH}
 """What sendmsg(2) says when the host no longer has the source address that it is asked to use."""
 
 
-class TruncatedControl(OSError):  # noqa: N818
+class TruncatedControl(OSError):
     """The kernel cut the control messages (MSG_CTRUNC): to which address the datagram came is unknown."""
 
 
