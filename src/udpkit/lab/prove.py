@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from udpkit.diagnosis import Finding
 from udpkit.facts import Datagram
-from udpkit.fixes import EXCHANGES, FIXES, Fix, fill, values
+from udpkit.fixes import EXCHANGES, FIXES, Exchange, Fix, fill, values
 from udpkit.lab.errors import CommandFailed, LabError, LabUnavailable, ProgramMissing
 from udpkit.lab.experiment import Command, Experiment, FixesPlan, Outcome, Say, Start
 from udpkit.lab.play import Played, play
@@ -83,8 +83,11 @@ def prove(
 
 def _try(experiment: Experiment, plan: FixesPlan, finding: Finding, fix: Fix, exchange: str) -> Trial:
     placeholders = values(finding)
-    server = fix.servers.get(exchange, EXCHANGES[exchange].server)
-    client = fix.clients.get(exchange, EXCHANGES[exchange].client)
+    usual = EXCHANGES[exchange]
+    if exchange == plan.exchange:  # these are the experiment's own programs
+        usual = Exchange(experiment.programs[plan.server].run, experiment.programs[plan.client].run)
+    server = fix.servers.get(exchange, usual.server)
+    client = fix.clients.get(exchange, usual.client)
     if server is None:
         return UNTRIED
     if finding.server.address.version not in fix.versions:
@@ -114,7 +117,9 @@ def _judge(played: Played, finding: Finding) -> Trial:
     if not findings and not unheard:
         datagrams = [message for message in played.case.messages if isinstance(message, Datagram)]
         sources = {str(one.source) for one in datagrams if one.source.port == finding.server.port}
-        return Trial("works", f"replies from {', '.join(sorted(sources))}" if sources else "over TCP")
+        if sources:
+            return Trial("works", f"replies from {', '.join(sorted(sources))}")
+        return Trial("works", "every line was heard" if datagrams else "over TCP")
     return Trial("fails", ", ".join(_short(one) for one in findings) or ", ".join(unheard))
 
 
