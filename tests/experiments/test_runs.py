@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from experiments.build import SILENT, SIX, STORY, changed, fixes
+from udpkit.fixes import FIXES
 from udpkit.lab.experiment import built_in, load, parse
 from udpkit.lab.run import Result, run
 
@@ -187,7 +189,7 @@ def test_a_finding_that_is_not_expected_fails(old: str, new: str) -> None:
     assert missing.startswith("missing finding ")
 
 
-FIXES = {
+UNEXPECTED = {
     "fails though it should work": (
         'none = { connected = "works", unconnected = "fails", nc = "fails" }',
         "fix none, connected: fails (reply from 172.17.0.1:56789, refused), expected works",
@@ -203,7 +205,7 @@ FIXES = {
 }
 
 
-@pytest.mark.parametrize(("line", "reason"), FIXES.values(), ids=FIXES.keys())
+@pytest.mark.parametrize(("line", "reason"), UNEXPECTED.values(), ids=UNEXPECTED.keys())
 def test_a_fix_that_fares_otherwise_fails_and_is_named_alone(line: str, reason: str) -> None:
     result = run(parse("mine", fixes(line), {}))
     assert (result.result, result.reason) == ("fail", reason)
@@ -226,6 +228,17 @@ def test_fixes_of_findings_that_are_not_there_fail() -> None:
     result = run(parse("mine", text, {}))
     assert result.result == "fail"
     assert "no finding that its fixes are for, so none was tried" in str(result.reason)
+
+
+@pytest.mark.parametrize("outcome", ["works", "fails"])
+def test_a_fix_whose_command_is_refused_is_never_as_expected(
+    outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = replace(FIXES["snat"], commands=["echo no such table >&2; exit 1"])
+    monkeypatch.setitem(FIXES, "snat", broken)
+    result = run(parse("mine", fixes(f'snat = {{ connected = "{outcome}" }}'), {}))
+    assert result.result == "fail"
+    assert "no such table" in str(result.reason)
 
 
 def test_the_lab_tells_of_every_trial() -> None:

@@ -13,9 +13,9 @@ from rich.console import Console
 
 from report.build import result
 from udpkit.diagnosis import Offer
+from udpkit.facts.text import printable
 from udpkit.lab.run import Result
 from udpkit.report import terminal
-from udpkit.report.text import printable
 
 HOSTILE = "\x1b]0;owned\x07 \x1b[2J \x9b31m \r \x08 \x7f \u202e [red]markup[/red] [/]"
 

@@ -58,11 +58,8 @@ def main() -> None:
         error.show()
         code = error.exit_code
     except click.UsageError as error:
-        if len(sys.argv) == 1:
-            error.show()  # the help
-        else:
-            where = error.ctx.command_path if error.ctx else "udpkit"
-            say(f"{error.format_message().rstrip('.')}; see {where} --help")
+        where = error.ctx.command_path if error.ctx else "udpkit"
+        say(f"{error.format_message().rstrip('.')}; see {where} --help")
         code = error.exit_code
     except Failure as failure:
         say(str(failure))
@@ -84,6 +81,6 @@ def main() -> None:
 
 def say(sentence: str) -> None:
     """One line on stderr, whatever stands in the sentence."""
-    from udpkit.report.text import printable
+    from udpkit.facts.text import in_one_line
 
-    click.echo("udpkit: " + printable(sentence).replace("\n", "\\n"), err=True)
+    click.echo(f"udpkit: {in_one_line(sentence)}", err=True)

@@ -10,7 +10,7 @@ INTERRUPTED = 130
 
 
 class Failure(Exception):
-    """Ends the verb with one line on stderr and an exit code."""
+    """Ends the verb with one line on stderr, where it is escaped, and an exit code."""
 
     def __init__(self, sentence: str, exit_code: int) -> None:
         super().__init__(sentence)

@@ -12,10 +12,10 @@ import click
 from click.shell_completion import CompletionItem
 
 from udpkit.cli.exits import FINDINGS, MISSING, OK, USAGE, Failure
+from udpkit.facts.text import printable
 from udpkit.lab.errors import BadExperiment, LabUnavailable
 from udpkit.lab.experiment import Experiment, built_in, load
 from udpkit.lab.run import Result, run
-from udpkit.report.text import printable
 
 DEFAULT = "docker0-nc"
 
@@ -56,7 +56,7 @@ def verb(
     if names and (listed or every):
         raise click.UsageError("--list and --all take no names")
     if pcap and not pcap.parent.is_dir():
-        raise Failure(f"{printable(str(pcap.parent))} is not a directory", USAGE)
+        raise Failure(f"{pcap.parent} is not a directory", USAGE)
     if listed:
         return show_list(as_json)
     wanted = list(built_in()) if every else list(names) or [DEFAULT]
@@ -90,13 +90,13 @@ def find(name: str, values: dict[str, str | int]) -> Experiment:
     if path is None:
         close = difflib.get_close_matches(name, known, cutoff=0.4)
         hint = f"did you mean {' or '.join(close)}?" if close else "udpkit lab --list shows them"
-        raise Failure(f"there is no experiment called {printable(name)}: {hint}", USAGE)
+        raise Failure(f"there is no experiment called {name}: {hint}", USAGE)
     try:
         return load(path, values)
     except OSError as error:
-        raise Failure(f"{printable(name)}: {error.strerror}", USAGE) from error
+        raise Failure(f"{name}: {error.strerror}", USAGE) from error
     except BadExperiment as error:
-        raise Failure(printable(str(error)), USAGE) from error
+        raise Failure(str(error), USAGE) from error
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, str | int]:
@@ -162,6 +162,6 @@ def save(path: Path, results: Sequence[Result]) -> None:
             target.write_bytes(data)
             click.echo(f"saved {printable(str(target))}", err=True)
     except OSError as error:
-        raise Failure(f"{printable(str(error.filename))}: {error.strerror}", USAGE) from error
+        raise Failure(f"{error.filename}: {error.strerror}", USAGE) from error
     if not captures:
         click.echo("udpkit: nothing was captured", err=True)

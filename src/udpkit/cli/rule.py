@@ -10,7 +10,6 @@ from click.shell_completion import CompletionItem
 
 from udpkit.cli.exits import OK, USAGE, Failure
 from udpkit.diagnosis import RULES
-from udpkit.report.text import printable
 
 
 def complete_code(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
@@ -28,7 +27,7 @@ def verb(code: str | None, as_json: bool) -> int:
     if code is not None and code not in RULES:
         close = difflib.get_close_matches(code, RULES, cutoff=0.4)
         hint = f"did you mean {' or '.join(close)}?" if close else "udpkit rule lists them"
-        raise Failure(f"there is no finding called {printable(code)}: {hint}", USAGE)
+        raise Failure(f"there is no finding called {code}: {hint}", USAGE)
     if as_json:
         chosen = [RULES[code]] if code else list(RULES.values())
         pages = [{"code": rule.code, "manual": rule.manual} for rule in chosen]

@@ -58,7 +58,7 @@ class Conversation:
 
 
 def conversations(messages: Iterable[Datagram | IcmpError]) -> list[Conversation]:
-    """Put one capture's messages together, in the order in which the conversations began."""
+    """Put messages together, which come in the order of their times, by who asked whom."""
     book = _Book()
     for message in messages:
         if isinstance(message, Datagram):

@@ -14,10 +14,10 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from udpkit.diagnosis import RULES
+from udpkit.facts.text import in_one_line
 from udpkit.fixes import EXCHANGES, FIXES, fill
 from udpkit.fixes.fix import PLACEHOLDER
 from udpkit.lab.errors import BadExperiment
-from udpkit.lab.sequence import in_one_line
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -129,8 +129,7 @@ class _Player:
             return "lost"
 
     def errors_captured(self) -> int:
-        messages = sorted(self.messages()[1], key=lambda message: message.time_ns)
-        return sum(isinstance(message, IcmpError) for message in without_copies(messages))
+        return sum(isinstance(message, IcmpError) for message in without_copies(self.messages()[1]))
 
     def messages(self) -> tuple[list[Source], list[Datagram | IcmpError]]:
         sources, messages = [], []
@@ -138,11 +137,11 @@ class _Player:
             source, read = read_pcap(capture.pcap(), name, source=index)
             sources.append(source)
             messages += read
+        messages.sort(key=lambda message: message.time_ns)
         return sources, messages
 
     def played(self) -> Played:
         sources, messages = self.messages()
-        messages.sort(key=lambda message: message.time_ns)
         sources += [Source(f"{look.on}: sockets {look.when}", "sockets") for look in self.looks]
         return Played(
             case=Case(sources, messages, [look.table for look in self.looks]),

@@ -34,7 +34,7 @@ class Program:
         self._readers = {stdout_read: self.output, stderr_read: self.errors}
         try:
             answer, [self._pidfd] = control.ask("spawn", stdin, stdout, stderr, host=host, argv=self.argv)
-        except OSError as error:
+        except BaseException as error:
             self._close(self._stdin, *self._readers)
             if isinstance(error, FileNotFoundError):
                 raise ProgramMissing(self.argv[0]) from error

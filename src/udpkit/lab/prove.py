@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from udpkit.diagnosis import Finding
 from udpkit.facts import Datagram
-from udpkit.fixes import EXCHANGES, FIXES, Exchange, Fix, fill, values
-from udpkit.lab.errors import CommandFailed, LabError, LabUnavailable, ProgramMissing
+from udpkit.fixes import EXCHANGES, FIXES, Fix, fill, values
+from udpkit.lab.errors import LabError, LabUnavailable, ProgramMissing
 from udpkit.lab.experiment import Command, Experiment, FixesPlan, Outcome, Say, Start
 from udpkit.lab.play import Played, play
 
@@ -83,12 +83,7 @@ def prove(
 
 def _try(experiment: Experiment, plan: FixesPlan, finding: Finding, fix: Fix, exchange: str) -> Trial:
     placeholders = values(finding)
-    usual = EXCHANGES[exchange]
-    if exchange == plan.exchange:  # these are the experiment's own programs
-        usual = Exchange(experiment.programs[plan.server].run, experiment.programs[plan.client].run)
-    server = fix.servers.get(exchange, usual.server)
-    client = fix.clients.get(exchange, usual.client)
-    if server is None:
+    if fix.servers.get(exchange, "") is None:
         return UNTRIED
     if finding.server.address.version not in fix.versions:
         return Trial(None, f"{NOT_TRIED}not for IPv{finding.server.address.version}")
@@ -96,18 +91,28 @@ def _try(experiment: Experiment, plan: FixesPlan, finding: Finding, fix: Fix, ex
         played = play(
             experiment,
             steps=[step for step in experiment.steps if isinstance(step, Start | Say | Command)],
-            programs={plan.server: fill(server, placeholders), plan.client: fill(client, placeholders)},
+            programs={
+                name: fill(line, placeholders) for name, line in _programs(plan, fix, exchange).items()
+            },
             commands={
                 experiment.programs[plan.server].on: [fill(line, placeholders) for line in fix.commands]
             },
         )
     except LabUnavailable:
         raise
-    except (ProgramMissing, CommandFailed) as error:  # such as a kernel without NAT
-        return Trial(None, f"{NOT_TRIED}{error}")
-    except LabError as error:
-        return Trial("fails", str(error))
+    except ProgramMissing as missing:
+        return Trial(None, f"{NOT_TRIED}{missing}")
+    except LabError as error:  # a command that the kernel or the program refuses: never as expected
+        return Trial(None, str(error))
     return _judge(played, finding)
+
+
+def _programs(plan: FixesPlan, fix: Fix, exchange: str) -> dict[str, str]:
+    """The command lines that take the places of the experiment's own, by the programs' names."""
+    usual = None if exchange == plan.exchange else EXCHANGES[exchange]
+    server = fix.servers.get(exchange) or (usual and usual.server)
+    client = fix.clients.get(exchange) or (usual and usual.client)
+    return {name: line for name, line in ((plan.server, server), (plan.client, client)) if line}
 
 
 def _judge(played: Played, finding: Finding) -> Trial:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from udpkit.facts import Datagram, IcmpError
+from udpkit.facts.text import in_one_line
 from udpkit.kernel import icmp
 
 LONGEST_PAYLOAD = 40
@@ -31,11 +32,6 @@ def payload(datagram: Datagram) -> str:
     """What a datagram carries, escaped and cut to a few characters."""
     text = in_one_line(_text(datagram))
     return text if len(text) <= LONGEST_PAYLOAD else f"{text[:LONGEST_PAYLOAD]}…"
-
-
-def in_one_line(text: str) -> str:
-    """The text with everything escaped that does not print, line ends too."""
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 def _text(datagram: Datagram) -> str:

@@ -15,11 +15,11 @@ from rich.text import Text
 from udpkit.diagnosis import Finding, Severity
 from udpkit.diagnosis.conversations import conversations
 from udpkit.facts import Datagram, Endpoint, IcmpError
+from udpkit.facts.text import printable
 from udpkit.fixes import FIXES
 from udpkit.lab.prove import Proof
 from udpkit.lab.run import Result
 from udpkit.lab.sequence import icmp_name, payload
-from udpkit.report.text import printable
 from udpkit.report.topology import topology
 
 STYLES: dict[Severity, str] = {"error": "bold red", "warning": "bold yellow", "note": "bold blue"}
@@ -74,7 +74,10 @@ def show_result(out: Console, result: Result) -> None:
             if source.kind == "pcap":
                 _heading(out, f"Captured on {source.path} (numbers are the capture's packets)")
                 messages = [one for one in result.played.case.messages if one.seen.source == index]
-                out.print(Padding(_sequence(messages), (0, 0, 0, 2)))
+                if messages:
+                    out.print(Padding(_sequence(messages), (0, 0, 0, 2)))
+                else:
+                    _line(out, "nothing")
         if result.played.looks:
             _heading(out, "UDP sockets, from the kernel's table")
             out.print(Padding(_sockets(result), (0, 0, 0, 2)))
