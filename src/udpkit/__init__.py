@@ -1,1 +1,43 @@
 """Why UDP does not get through on Linux, and what to do about it."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from udpkit.sockets import (
+        AsyncSocket,
+        Datagram,
+        ErrorReport,
+        NetworkError,
+        PacketInfoMixIn,
+        PacketInfoSocket,
+        PeerAddress,
+        Prohibited,
+        Refused,
+        Socket,
+        TruncatedControl,
+        create_datagram_endpoint,
+    )
+
+__all__ = [
+    "AsyncSocket",
+    "Datagram",
+    "ErrorReport",
+    "NetworkError",
+    "PacketInfoMixIn",
+    "PacketInfoSocket",
+    "PeerAddress",
+    "Prohibited",
+    "Refused",
+    "Socket",
+    "TruncatedControl",
+    "create_datagram_endpoint",
+]
+
+
+def __getattr__(name: str) -> object:
+    """The sockets, loaded when one is used: the verbs need none of them."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from udpkit import sockets
+
+    return getattr(sockets, name)

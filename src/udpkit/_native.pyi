@@ -1,16 +1,24 @@
-"""The Rust core of udpkit: captures, and namespaces of the calling thread."""
+"""The Rust core of udpkit: captures, batches of datagrams, and namespaces of the calling thread."""
 
+from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
-from typing import Final, final
+from typing import Any, Final, Literal, final
+
+from udpkit.facts import Endpoint
+from udpkit.sockets.packet_info import PeerAddress
 
 __all__ = [
     "CLONE_NEWNET",
     "CLONE_NEWNS",
     "CLONE_NEWPID",
     "CLONE_NEWUSER",
+    "Channel",
     "Datagram",
-    "IcmpError",
+    "Path",
+    "PcapDatagram",
     "PcapFile",
+    "PcapIcmpError",
+    "QueuedError",
     "Quoted",
     "read_pcap",
     "setns",
@@ -43,10 +51,10 @@ class PcapFile:
     def packets(self) -> int:
         """Records read."""
     @property
-    def datagrams(self) -> list[Datagram]:
+    def datagrams(self) -> list[PcapDatagram]:
         """UDP datagrams, in the file's order."""
     @property
-    def icmp_errors(self) -> list[IcmpError]:
+    def icmp_errors(self) -> list[PcapIcmpError]:
         """ICMP errors about UDP datagrams, in the file's order."""
     @property
     def skipped(self) -> int:
@@ -56,7 +64,7 @@ class PcapFile:
         """Where and why reading stopped before the end of the file, if it did."""
 
 @final
-class Datagram:
+class PcapDatagram:
     """A captured UDP datagram, or its first fragment (RFC 768)."""
 
     @property
@@ -85,7 +93,7 @@ class Datagram:
         """What was captured of the payload: at most ``length`` bytes, fewer when fragmented or cut."""
 
 @final
-class IcmpError:
+class PcapIcmpError:
     """A captured ICMP error about a UDP datagram (RFC 792, RFC 4443)."""
 
     @property
@@ -132,6 +140,172 @@ class Quoted:
     @property
     def length(self) -> int | None:
         """Bytes of its payload; ``None`` when the quote does not reach that far or holds no valid length."""
+
+@final
+class Datagram:
+    """A datagram as it was received. What the kernel was not asked for, or does not say, is None."""
+
+    @property
+    def data(self) -> bytes:
+        """The payload."""
+    @property
+    def peer(self) -> Endpoint:
+        """Who sent it. A link-local address has the interface's index as its scope."""
+    @property
+    def local(self) -> Endpoint:
+        """The endpoint that an answer should come from: the one that was asked or, for a broadcast or IPv4
+        multicast datagram, this host's own address on that network (``ipi_spec_dst``, ip(7)).
+
+        For an IPv6 multicast datagram its address is ``::``: the route chooses (RFC 3542, 6.2).
+        """
+    @property
+    def destination(self) -> Endpoint:
+        """The destination in its header: ``local``, or a broadcast or multicast address."""
+    @property
+    def interface(self) -> int:
+        """Index of the interface that received it: socket.if_indextoname()."""
+    @property
+    def tos(self) -> int | None:
+        """Type of service or traffic class, 0 to 255 (RFC 2474)."""
+    @property
+    def ecn(self) -> int | None:
+        """Its lowest two bits, explicit congestion notification: 0 not used, 1 and 2 capable, 3 congestion
+        was met (RFC 3168)."""
+    @property
+    def ttl(self) -> int | None:
+        """Time to live or hop limit on arrival."""
+    @property
+    def time_ns(self) -> int | None:
+        """When the kernel received it, nanoseconds since the epoch; with ``timestamps=True``."""
+    @property
+    def truncated(self) -> bool:
+        """Whether it was longer than there was room for: ``data`` is its beginning."""
+
+@final
+class Path:
+    """What an answer needs to know of a request."""
+
+    @property
+    def local(self) -> IPv4Address | IPv6Address | None:
+        """The address that was asked; None if the kernel did not say."""
+    @property
+    def interface(self) -> int:
+        """Index of the interface that received it; 0 if the kernel did not say."""
+
+@final
+class QueuedError:
+    """An error as the kernel reported it: ``struct sock_extended_err`` (ip(7)), or what a call returned."""
+
+    @property
+    def errno(self) -> int:
+        """``ee_errno``."""
+    @property
+    def origin(self) -> Literal["local", "icmp", "icmp6"]:
+        """``ee_origin``."""
+    @property
+    def icmp_type(self) -> int:
+        """``ee_type``; 0 if local."""
+    @property
+    def code(self) -> int:
+        """``ee_code``; 0 if local."""
+    @property
+    def peer(self) -> Endpoint | None:
+        """To whom the datagram was to go."""
+    @property
+    def local(self) -> IPv4Address | IPv6Address | None:
+        """From which address."""
+    @property
+    def offender(self) -> IPv4Address | IPv6Address | None:
+        """``SO_EE_OFFENDER``: who sent the ICMP message."""
+    @property
+    def mtu(self) -> int | None:
+        """Bytes, if the datagram was too big."""
+    @property
+    def quoted(self) -> bytes:
+        """The first bytes of the datagram's payload."""
+
+@final
+class Channel:
+    """Datagrams in batches over a UDP socket, which each call names by its descriptor.
+
+    Other Python threads run during every system call, and may use the same channel. ``timeout`` is in seconds:
+    None waits for ever, 0 not at all. Every call raises OSError with ``EBADF`` for a descriptor that is not
+    open, and KeyboardInterrupt or what else a signal handler raises.
+    """
+
+    def __new__(
+        cls, *, ipv6: bool, port: int, connected: bool, batch: int, largest: int, gso: bool
+    ) -> Channel:
+        """For a socket of this family, local port and kind; ``batch`` datagrams of ``largest`` bytes at once.
+
+        Raises ValueError if there is no room for that.
+        """
+    def recv(self, fd: int, timeout: float | None, /) -> Datagram | None:
+        """One datagram, whatever is reported meanwhile; None if none came in time.
+
+        Raises ``udpkit.TruncatedControl``, and on a connected socket ``udpkit.NetworkError``.
+        """
+    def recv_many(self, fd: int, maximum: int, timeout: float | None, patient: bool, /) -> list[Datagram]:
+        """The datagrams that are there, or the first to come; at most a batch.
+
+        Unless ``patient``, an error report ends the wait, too. Raises as ``recv``; ``NetworkError`` only if
+        ``patient``.
+        """
+    def recv_from(
+        self, fd: int, maximum: int, timeout: float | None, patient: bool, flags: int = 0, /
+    ) -> list[tuple[bytes, PeerAddress]]:
+        """The same as payloads with the addresses that answers can be sent to. ``flags`` as recvmsg(2)."""
+    def reply(
+        self,
+        fd: int,
+        request: Datagram,
+        data: bytes | bytearray | memoryview,
+        timeout: float | None,
+        /,
+    ) -> bool | None:
+        """Answer from the address that was asked. Whether the kernel took it; None if the send buffer stayed
+        full."""
+    def reply_many(
+        self,
+        fd: int,
+        answers: Iterable[tuple[Datagram, bytes | bytearray | memoryview]],
+        timeout: float | None,
+        /,
+    ) -> int:
+        """Answer many. How many are done with: all, unless the send buffer stayed full."""
+    def send(
+        self,
+        fd: int,
+        data: bytes | bytearray | memoryview,
+        peer: Endpoint | tuple[str, int] | tuple[str, int, int, int] | PeerAddress | None,
+        timeout: float | None,
+        /,
+    ) -> bool:
+        """Send one. False if the send buffer stayed full. Raises ``udpkit.NetworkError``."""
+    def send_many(
+        self,
+        fd: int,
+        datagrams: Iterable[tuple[bytes | bytearray | memoryview, Any]],
+        timeout: float | None,
+        /,
+    ) -> int:
+        """Send many: pairs of data and a peer, as ``send`` takes it. How many are done with."""
+    def address_of(self, peer: Any, /) -> PeerAddress:
+        """A peer's address as ``recv_from`` would give it, but for the way back: the route chooses.
+
+        Raises ValueError for what is not numeric.
+        """
+    def reports(self, fd: int, /) -> list[QueuedError]:
+        """Every error report since the last call, oldest first; does not wait."""
+    @property
+    def reported(self) -> bool:
+        """Whether there are reports that have been read from the kernel, but not taken."""
+    @property
+    def stale_sources(self) -> int:
+        """Datagrams that left from the route's address, since the host had lost theirs."""
+    @property
+    def errors_lost(self) -> int:
+        """Reports that were thrown away because nobody took them."""
 
 def unshare(flags: int, /) -> None:
     """Move the calling thread into new namespaces: unshare(2).

@@ -20,7 +20,7 @@ pub(crate) struct PcapFile {
 
 /// A captured UDP datagram.
 #[pyclass(frozen, get_all, module = "udpkit._native")]
-pub(crate) struct Datagram {
+pub(crate) struct PcapDatagram {
     packet: u64,
     time_ns: u64,
     source: IpAddr,
@@ -33,7 +33,7 @@ pub(crate) struct Datagram {
 
 /// A captured ICMP error about a UDP datagram.
 #[pyclass(frozen, get_all, module = "udpkit._native")]
-pub(crate) struct IcmpError {
+pub(crate) struct PcapIcmpError {
     packet: u64,
     time_ns: u64,
     sender: IpAddr,
@@ -85,8 +85,8 @@ pub(crate) fn read_pcap(py: Python<'_>, data: &[u8]) -> Result<PcapFile> {
 #[derive(Default)]
 struct Found {
     packets: u64,
-    datagrams: Vec<Datagram>,
-    icmp_errors: Vec<IcmpError>,
+    datagrams: Vec<PcapDatagram>,
+    icmp_errors: Vec<PcapIcmpError>,
     damage: Option<String>,
 }
 
@@ -108,7 +108,7 @@ impl Found {
         let (packet, time_ns) = (record.number, record.time_ns);
         match record.message() {
             Some(Message::Datagram { source, destination, length, payload }) => {
-                self.datagrams.push(Datagram {
+                self.datagrams.push(PcapDatagram {
                     packet,
                     time_ns,
                     source: source.ip(),
@@ -121,7 +121,7 @@ impl Found {
             }
             Some(Message::IcmpError { sender, receiver, icmp_type, code, mtu, quoted }) => {
                 let quoted = quoted.map(Quoted::from);
-                self.icmp_errors.push(IcmpError {
+                self.icmp_errors.push(PcapIcmpError {
                     packet,
                     time_ns,
                     sender,

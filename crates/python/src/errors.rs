@@ -29,6 +29,16 @@ impl From<Errno> for Error {
     }
 }
 
+impl From<std::io::Error> for Error {
+    /// The same for what the standard library has wrapped.
+    fn from(error: std::io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(errno) => Errno::from_raw(errno).into(),
+            None => Self(error.into()),
+        }
+    }
+}
+
 impl From<NotPcap> for Error {
     fn from(error: NotPcap) -> Self {
         Self::value(error.to_string())

@@ -3,14 +3,21 @@
 //! Its types and docstrings are in `src/udpkit/_native.pyi`; the tests check that both agree.
 
 mod capture;
+mod channel;
+mod datagram;
+mod descriptor;
 mod errors;
 mod namespaces;
 
-/// The Rust core of udpkit: captures, and namespaces of the calling thread.
+/// The Rust core of udpkit: captures, batches of datagrams, and namespaces of the calling thread.
 #[pyo3::pymodule]
 mod _native {
     #[pymodule_export]
-    use crate::capture::{Datagram, IcmpError, PcapFile, Quoted, read_pcap};
+    use crate::capture::{PcapDatagram, PcapFile, PcapIcmpError, Quoted, read_pcap};
+    #[pymodule_export]
+    use crate::channel::Channel;
+    #[pymodule_export]
+    use crate::datagram::{Datagram, Path, QueuedError};
     #[pymodule_export]
     use crate::namespaces::{setns, unshare};
 

@@ -1,11 +1,11 @@
 //! Namespaces of the calling thread. Python has these functions itself from 3.12 on.
 
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::RawFd;
 
-use nix::errno::Errno;
 use nix::sched::{self, CloneFlags};
 use pyo3::prelude::*;
 
+use crate::descriptor::borrow;
 use crate::errors::{Error, Result};
 
 /// What is accepted. Not `CLONE_FILES` and its like: a thread with its own descriptor table breaks what
@@ -33,13 +33,7 @@ pub(crate) fn unshare(py: Python<'_>, flags: i64) -> Result<()> {
 #[pyo3(signature = (fd, flags, /))]
 pub(crate) fn setns(py: Python<'_>, fd: RawFd, flags: i64) -> Result<()> {
     let flags = namespaces(flags)?;
-    if fd < 0 {
-        return Err(Errno::EBADF.into());
-    }
-    // SAFETY: not negative, as checked above, and borrowed for this one system call only, which reads and
-    // closes nothing: of a descriptor that is not open or not a namespace the kernel says so.
-    #[expect(unsafe_code, reason = "nix takes a borrowed descriptor; Python has a number")]
-    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    let fd = borrow(fd)?;
     py.detach(|| sched::setns(fd, flags))?;
     Ok(())
 }

@@ -1,110 +1,102 @@
-"""A UDP socket over IPv4 that knows to which of its addresses each datagram was sent.
-
-Theory of operation. IP_PKTINFO (ip(7)) makes the kernel hand over, beside each datagram, `ipi_addr`, the
-destination in its header, and `ipi_spec_dst`, the local address that an answer should leave from; they differ
-for broadcast and multicast, where `ipi_addr` cannot be a source. Given back with sendmsg(2), `ipi_spec_dst`
-takes the place of the address that the route would prefer. The interface index goes back as 0: which way the
-answer takes is the routing table's business.
-"""
+"""The socket for programs that wait: blocking, with a timeout, or not at all."""
 
 from __future__ import annotations
 
-import errno
-import socket
-import struct
-from dataclasses import dataclass
-from ipaddress import IPv4Address
+from collections.abc import Iterable
 from types import TracebackType
+from typing import Any
 
-from udpkit.facts import Endpoint
-
-IP_PKTINFO = 8  # linux/in.h; socket.IP_PKTINFO exists from Python 3.12 on
-PKTINFO = struct.Struct("@i4s4s")
-"""struct in_pktinfo: ipi_ifindex, ipi_spec_dst, ipi_addr."""
-
-LARGEST_PAYLOAD = 65507
-"""Bytes: 65535 less the IPv4 and UDP headers (RFC 768, RFC 791)."""
-
-STALE_SOURCE = {errno.EINVAL, errno.EADDRNOTAVAIL, errno.ENETUNREACH}
-"""What sendmsg(2) says when the host no longer has the source address that it is asked to use."""
+from udpkit._native import Datagram
+from udpkit.sockets.common import Common, Data
+from udpkit.sockets.errors import too_late
+from udpkit.sockets.opening import Peer
 
 
-class TruncatedControl(OSError):
-    """The kernel cut the control messages (MSG_CTRUNC): to which address the datagram came is unknown."""
+class Socket(Common):
+    """A UDP socket over IPv4, IPv6 or both, blocking or not, and a context manager.
 
-
-@dataclass(frozen=True, slots=True)
-class Datagram:
-    """One datagram as it was received.
-
-    `local` is the endpoint that an answer should come from: the one that was asked or, for a broadcast or
-    multicast datagram, this host's own address on that network.
-    """
-
-    data: bytes
-    peer: Endpoint
-    local: Endpoint
-
-
-class Socket:
-    """A bound UDP socket over IPv4; blocking, and a context manager.
-
-    >>> with Socket("0.0.0.0", 56789) as server:  # doctest: +SKIP
+    >>> with Socket("0.0.0.0", 5300) as server:  # doctest: +SKIP
     ...     while True:
     ...         request = server.recv()
     ...         server.reply(request, request.data)
     """
 
-    def __init__(self, address: str = "0.0.0.0", port: int = 0) -> None:  # noqa: S104 - that is the point
-        """Bind to a local address, all of them by default, and to a port, any free one by default.
+    def __init__(
+        self, address: str = "", port: int = 0, *, timeout: float | None = None, **options: Any
+    ) -> None:
+        """Bind to a local address and port; with `peer`, connect.
 
-        Raises OSError as bind(2) does, OverflowError for a port beyond 65535.
+        timeout: seconds that a call may wait; None waits for ever, 0 not at all.
         """
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        try:
-            self._socket.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
-            self._socket.bind((address, port))
-        except BaseException:
-            self._socket.close()
-            raise
-        self.port: int = self._socket.getsockname()[1]
-        self.stale_sources = 0
-        """Answers that left from the route's source, since the host had lost the address that was asked."""
+        self.timeout = timeout
+        super().__init__(address, port, **options)
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that a call may wait; None waits for ever, 0 not at all (socket.settimeout())."""
+        return self._timeout
+
+    @timeout.setter
+    def timeout(self, seconds: float | None) -> None:
+        if seconds is not None and not seconds >= 0:
+            raise ValueError(f"timeout {seconds} is less than nothing")
+        self._timeout = None if seconds is None else float(seconds)
 
     def recv(self) -> Datagram:
-        """Wait for a datagram, of up to 65,507 bytes. Raises TruncatedControl, and OSError as recvmsg(2)."""
-        data, control, flags, peer = self._socket.recvmsg(LARGEST_PAYLOAD, socket.CMSG_SPACE(PKTINFO.size))
-        if flags & socket.MSG_CTRUNC:
-            raise TruncatedControl(errno.EMSGSIZE, "the kernel cut the datagram's control messages")
-        [(_, _, packet_info)] = control
-        _, spec_dst, _ = PKTINFO.unpack(packet_info)
-        return Datagram(
-            data,
-            peer=Endpoint(IPv4Address(peer[0]), peer[1]),
-            local=Endpoint(IPv4Address(spec_dst), self.port),
-        )
+        """Wait for a datagram.
 
-    def reply(self, request: Datagram, data: bytes) -> None:
-        """Answer from the address that was asked. Raises OSError as sendmsg(2).
-
-        If the host no longer has that address, the answer leaves from the one that the route prefers, and
-        `stale_sources` counts it.
+        Raises TimeoutError, or BlockingIOError with a timeout of 0. On a connected socket Refused and its kin
+        when an earlier datagram met an error. TruncatedControl if the kernel cut the control messages.
         """
-        destination = (str(request.peer.address), request.peer.port)
-        packet_info = PKTINFO.pack(0, request.local.address.packed, bytes(4))
-        try:
-            self._socket.sendmsg([data], [(socket.IPPROTO_IP, IP_PKTINFO, packet_info)], 0, destination)
-        except OSError as error:
-            if error.errno not in STALE_SOURCE:
-                raise
-            self._socket.sendto(data, destination)
-            self.stale_sources += 1
+        datagram = self._channel.recv(self._socket.fileno(), self._timeout)
+        if datagram is None:
+            raise too_late(self._timeout)
+        return datagram
 
-    def fileno(self) -> int:
-        """The descriptor, for select and its kin."""
-        return self._socket.fileno()
+    def recv_many(self, maximum: int | None = None) -> list[Datagram]:
+        """Wait for datagrams, and take those that are there: at most `maximum`, a batch by default.
+
+        Empty when none came in time, or an error report came instead: see `errors`. Raises no NetworkError.
+        """
+        wanted = self._batch if maximum is None else maximum
+        return self._channel.recv_many(self._socket.fileno(), wanted, self._timeout, False)
+
+    def reply(self, request: Datagram, data: Data) -> bool:
+        """Answer from the address that was asked. Returns whether the kernel took the answer.
+
+        If not, `errors` says why: a peer cannot make this raise. If the host has lost the address that was
+        asked, the answer leaves from the one that the route prefers; `stale_sources` counts it and `errors`
+        has it. Raises TimeoutError or BlockingIOError if the send buffer stays full.
+        """
+        taken = self._channel.reply(self._socket.fileno(), request, data, self._timeout)
+        if taken is None:
+            raise too_late(self._timeout)
+        return taken
+
+    def reply_many(self, answers: Iterable[tuple[Datagram, Data]]) -> int:
+        """Answer many: pairs of a request and data, in their order. Returns how many are done with.
+
+        Done with is an answer that the kernel took, or that `errors` reports. All are, unless the send buffer
+        stayed full until the timeout.
+        """
+        return self._channel.reply_many(self._socket.fileno(), answers, self._timeout)
+
+    def send(self, data: Data, peer: Peer | None = None) -> None:
+        """Send a datagram to a peer, whose address is numeric; on a connected socket to its own.
+
+        Raises Refused, Prohibited or NetworkError if it cannot be sent (`report.mtu` if it is too big), and on
+        a connected socket, before anything is sent, if an earlier datagram met an error. TimeoutError or
+        BlockingIOError if the send buffer stays full.
+        """
+        if not self._channel.send(self._socket.fileno(), data, peer, self._timeout):
+            raise too_late(self._timeout)
+
+    def send_many(self, datagrams: Iterable[tuple[Data, Peer | None]]) -> int:
+        """Send many: pairs of data and a peer, in their order. Returns how many are done with: `reply_many`."""
+        return self._channel.send_many(self._socket.fileno(), datagrams, self._timeout)
 
     def close(self) -> None:
+        """Close it; every later call fails with EBADF."""
         self._socket.close()
 
     def __enter__(self) -> Socket:

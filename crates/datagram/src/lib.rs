@@ -1,0 +1,17 @@
+//! UDP system calls in batches: recvmmsg(2) and sendmmsg(2) with control messages, and the error queue.
+//!
+//! All of it works on a borrowed descriptor and knows nothing of Python. `unsafe` is each system call, in a
+//! function of its own; what the kernel hands over is read from byte slices, with bounds.
+
+mod address;
+mod control;
+mod receive;
+mod report;
+mod send;
+mod wait;
+
+pub use address::{Family, Path};
+pub use receive::{Arena, Received, TruncatedControl};
+pub use report::{Drained, Origin, Report, Reports};
+pub use send::{Deliver, Outbox, Outcome, Outgoing};
+pub use wait::{Readiness, wait};

@@ -1,0 +1,129 @@
+"""The socket for async programs: asyncio, uvloop among it, and trio."""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from udpkit._native import Datagram
+from udpkit.sockets.common import Common, Data
+from udpkit.sockets.opening import Peer
+
+
+class AsyncSocket(Common):
+    """`Socket` with the same words, to be awaited; a datagram at a time when iterated over.
+
+    >>> async def serve():
+    ...     async with await AsyncSocket.open("0.0.0.0", 5300) as server:
+    ...         async for request in server:
+    ...             await server.reply(request, request.data)
+
+    Datagrams are taken from the kernel in batches; a batch lets other tasks run once. Whoever is cancelled while
+    receiving has taken nothing: the datagram is there for the next call. Several tasks may receive, each gets
+    datagrams of its own. When nobody receives, the kernel's buffer fills and then drops: `dropped` counts.
+    """
+
+    def __init__(self, address: str = "", port: int = 0, **options: Any) -> None:
+        """As `Socket`, but for the timeout. A name is looked up here and now: `open` does it in a thread."""
+        super().__init__(address, port, **options)
+        self._received: deque[Datagram] = deque()
+        self._receiving = anyio.Lock()
+        self._sending = anyio.Lock()
+
+    @classmethod
+    async def open(cls, address: str = "", port: int = 0, **options: Any) -> AsyncSocket:
+        """The same without blocking, names included."""
+        return await anyio.to_thread.run_sync(functools.partial(cls, address, port, **options))
+
+    async def recv(self) -> Datagram:
+        """Wait for a datagram. Raises as Socket.recv(), and anyio.ClosedResourceError once it is closed."""
+        while not self._received:
+            await self._fill(patient=True)
+        return self._received.popleft()
+
+    async def recv_many(self, maximum: int | None = None) -> list[Datagram]:
+        """Wait for datagrams, and take those that are there: at most `maximum`, a batch by default.
+
+        Empty when an error report came instead: see `errors`.
+        """
+        if not self._received:
+            await self._fill(patient=False)
+        wanted = len(self._received) if maximum is None else min(maximum, len(self._received))
+        return [self._received.popleft() for _ in range(wanted)]
+
+    async def _fill(self, *, patient: bool) -> None:
+        """Wait until something was received; unless `patient`, until there is an error report, too."""
+        async with self._receiving:
+            await checkpoint()
+            while not self._received:  # another task may have filled it meanwhile
+                batch = self._channel.recv_many(self._open(), self._batch, 0, patient)
+                self._received.extend(batch)
+                if batch or (not patient and self._channel.reported):
+                    return
+                await anyio.wait_readable(self._socket)
+
+    async def reply(self, request: Datagram, data: Data) -> bool:
+        """Answer from the address that was asked: Socket.reply(). Waits while the send buffer is full."""
+        while (taken := self._channel.reply(self._open(), request, data, 0)) is None:
+            await self._writable()
+        return taken
+
+    async def reply_many(self, answers: Iterable[tuple[Datagram, Data]]) -> None:
+        """Answer many, in their order: Socket.reply_many(). Waits while the send buffer is full."""
+        await self._all(self._channel.reply_many, list(answers))
+
+    async def send(self, data: Data, peer: Peer | None = None) -> None:
+        """Send a datagram: Socket.send(). Waits while the send buffer is full."""
+        await checkpoint()
+        while not self._channel.send(self._open(), data, peer, 0):
+            await self._writable()
+
+    async def send_many(self, datagrams: Iterable[tuple[Data, Peer | None]]) -> None:
+        """Send many, in their order: Socket.send_many(). Waits while the send buffer is full."""
+        await checkpoint()
+        await self._all(self._channel.send_many, list(datagrams))
+
+    async def _all(self, send: Callable[[int, list[Any], float], int], pairs: list[Any]) -> None:
+        while (done := send(self._open(), pairs, 0)) < len(pairs):
+            del pairs[:done]
+            await self._writable()
+
+    async def _writable(self) -> None:
+        async with self._sending:
+            await anyio.wait_writable(self._socket)
+
+    def _open(self) -> int:
+        descriptor = self._socket.fileno()
+        if descriptor < 0:
+            raise anyio.ClosedResourceError
+        return descriptor
+
+    async def aclose(self) -> None:
+        """Close it. Whoever waits on it gets anyio.ClosedResourceError; an iteration ends."""
+        if self._socket.fileno() >= 0:
+            anyio.notify_closing(self._socket)
+            self._socket.close()
+        await checkpoint()
+
+    def __aiter__(self) -> AsyncSocket:
+        return self
+
+    async def __anext__(self) -> Datagram:
+        try:
+            return await self.recv()
+        except anyio.ClosedResourceError:
+            raise StopAsyncIteration from None
+
+    async def __aenter__(self) -> AsyncSocket:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()

@@ -1,0 +1,394 @@
+"""A drop-in for asyncio's create_datagram_endpoint(): existing protocols, answers from the right address.
+
+The transport takes datagrams from the kernel in batches and hands them to the protocol one by one. What the
+protocol sends meanwhile leaves as a batch, too: at the end, or as soon as `TOGETHER` bytes or a millisecond are
+over, so that a slow protocol delays no answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import warnings
+from asyncio.trsock import TransportSocket
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from udpkit._native import Channel
+from udpkit.sockets.errors import error_report, exception
+from udpkit.sockets.opening import tell
+from udpkit.sockets.packet_info import LARGEST, PeerAddress
+
+BATCH = 64
+"""Datagrams taken at a time; then other callbacks of the loop run."""
+
+TOGETHER = 64 * 1024
+"""Bytes that are sent at once at most."""
+
+AT_ONCE = 0.001
+"""Seconds that an answer may wait for others."""
+
+HIGH = 64 * 1024
+"""Bytes in the buffer above which the protocol is paused, as in asyncio."""
+
+UDP_HEADER = 8
+"""What a datagram counts beyond its payload, so that empty ones count, too (as in asyncio from 3.13 on)."""
+
+ProtocolT = TypeVar("ProtocolT", bound=asyncio.DatagramProtocol)
+
+
+class DatagramTransport(asyncio.DatagramTransport):
+    """asyncio's datagram transport: made by `create_datagram_endpoint`."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        protocol: asyncio.DatagramProtocol,
+        remote: Any,
+        connected: bool,
+    ) -> None:
+        extra = {"socket": TransportSocket(sock), "sockname": sock.getsockname()}
+        extra["peername"] = sock.getpeername() if connected else None
+        super().__init__(extra)
+        self._loop = loop
+        self._socket = sock
+        self._descriptor = sock.fileno()
+        self._protocol = protocol
+        self._remote = remote
+        ipv6 = sock.family == socket.AF_INET6
+        self._channel = Channel(
+            ipv6=ipv6, port=0, connected=connected, batch=BATCH, largest=LARGEST, gso=False
+        )
+        # Where everything goes that names no address.
+        self._default = self._channel.address_of(remote) if remote and not connected else None
+        self._closing = False
+        self._ended = False
+        self._receiving = False
+        self._since = 0.0
+        self._writing = False
+        self._paused = False
+        self._hearing = False
+        self._unsent: list[tuple[bytes, Any]] = []
+        self._size = 0
+        self.set_write_buffer_limits()
+        loop.call_soon(protocol.connection_made, self)
+        loop.call_soon(self._start)
+
+    def _start(self) -> None:
+        if not self._closing:
+            self._loop.add_reader(self._descriptor, self._receive)
+
+    def _receive(self) -> None:
+        """The socket is readable: a batch of datagrams, or an error report."""
+        try:
+            received = self._channel.recv_from(self._descriptor, BATCH, 0, False)
+        except OSError as error:
+            self._fail(error, "Fatal read error on datagram transport")
+            return
+        self._receiving = True
+        self._since = self._loop.time()
+        try:
+            for data, address in received:
+                if self._closing:
+                    break
+                try:
+                    self._protocol.datagram_received(data, address)
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:  # as the loop does with what a callback raises
+                    self._complain(error, "Exception in datagram_received()")
+        finally:
+            self._receiving = False
+            self._flush()
+        self._hear_soon()
+
+    def sendto(self, data: Any, addr: Any = None) -> None:
+        """Send a datagram; to an address that datagram_received() gave, from the address that was asked.
+
+        What cannot be sent is buffered, and error_received() hears of what never will be. Raises TypeError for
+        what is no bytes-like object, ValueError for another address than the remote one, and what
+        socket.getaddrinfo() raises for a name.
+        """
+        if type(data) is not bytes:
+            data = bytes(memoryview(data))
+        if self._remote:
+            if addr not in (None, self._remote):
+                raise ValueError(f"Invalid address: must be None or {self._remote}")
+            addr = self._default
+        elif type(addr) is not PeerAddress:
+            addr = self._address(addr)
+        if self._closing:
+            return
+        self._unsent.append((data, addr))
+        self._size += len(data) + UDP_HEADER
+        if self._writing:
+            self._pause_if_full()
+        elif not self._receiving or self._size >= TOGETHER or self._loop.time() - self._since >= AT_ONCE:
+            self._flush()
+
+    def _address(self, addr: Any) -> Any:
+        try:
+            return self._channel.address_of(addr)
+        except ValueError:  # a name
+            host, port = addr[:2]
+            family = socket.AF_INET6 if self._socket.family == socket.AF_INET6 else socket.AF_INET
+            flags = socket.AI_V4MAPPED if family == socket.AF_INET6 else 0
+            found = socket.getaddrinfo(host, port, family, socket.SOCK_DGRAM, 0, flags)
+            return self._channel.address_of(found[0][4])
+
+    def _flush(self) -> None:
+        """Send what is there; what the kernel has no room for waits until it has."""
+        self._since = self._loop.time() if self._receiving else 0.0
+        unsent = self._unsent
+        if unsent and not self._ended:
+            try:
+                done = self._channel.send_many(self._descriptor, unsent, 0)
+            except OSError as error:
+                self._fail(error, "Fatal write error on datagram transport")
+                return
+            if done == len(unsent):
+                unsent.clear()
+                self._size = 0
+            else:
+                self._size -= sum(len(data) + UDP_HEADER for data, _ in unsent[:done])
+                del unsent[:done]
+            self._hear_soon()
+        if bool(unsent) != self._writing:
+            self._writing = bool(unsent)
+            if self._writing:
+                self._loop.add_writer(self._descriptor, self._flush)
+            else:
+                self._loop.remove_writer(self._descriptor)
+        self._pause_if_full()
+        self._resume_if_empty()
+        if self._closing and not unsent:
+            self._end(None)
+
+    def _hear_soon(self) -> None:
+        """Tell the protocol of errors, but not in the middle of what it is doing."""
+        if self._channel.reported and not self._hearing:
+            self._hearing = True
+            self._loop.call_soon(self._hear)
+
+    def _hear(self) -> None:
+        self._hearing = False
+        if self._ended:
+            return
+        for queued in self._channel.reports(self._descriptor):
+            self._protocol.error_received(exception(error_report(queued)))
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes in the buffer, with 8 for each datagram's header."""
+        return self._size
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """Bytes below which the protocol is resumed, and above which it is paused."""
+        return self._low, self._high
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """As asyncio.WriteTransport.set_write_buffer_limits(), in bytes."""
+        if high is None:
+            high = HIGH if low is None else 4 * low
+        if low is None:
+            low = high // 4
+        if not high >= low >= 0:
+            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+        self._high, self._low = high, low
+        self._pause_if_full()
+
+    def _pause_if_full(self) -> None:
+        if self._size > self._high and not self._paused:
+            self._paused = True
+            self._call_protocol(self._protocol.pause_writing)
+
+    def _resume_if_empty(self) -> None:
+        if self._paused and self._size <= self._low:
+            self._paused = False
+            self._call_protocol(self._protocol.resume_writing)
+
+    def _call_protocol(self, method: Callable[[], None]) -> None:
+        try:
+            method()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._complain(error, f"protocol.{method.__name__}() failed")
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Hand datagrams to another protocol from now on."""
+        self._protocol = protocol  # type: ignore[assignment]
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """The protocol that datagrams are handed to."""
+        return self._protocol
+
+    def is_closing(self) -> bool:
+        """Whether it is closed, or about to be."""
+        return self._closing
+
+    def close(self) -> None:
+        """Receive no more, send what is buffered, then connection_lost(None)."""
+        if self._closing:
+            return
+        self._closing = True
+        self._loop.remove_reader(self._descriptor)
+        if not self._unsent:
+            self._end(None)
+
+    def abort(self) -> None:
+        """Close at once; what is buffered is lost."""
+        self._end(None)
+
+    def _fail(self, error: BaseException, message: str) -> None:
+        self._complain(error, message)
+        self._end(error if isinstance(error, Exception) else None)
+
+    def _complain(self, error: BaseException, message: str) -> None:
+        self._loop.call_exception_handler(
+            {"message": message, "exception": error, "transport": self, "protocol": self._protocol}
+        )
+
+    def _end(self, error: Exception | None) -> None:
+        if self._ended:
+            return
+        self._closing = self._ended = True
+        self._loop.remove_reader(self._descriptor)
+        self._loop.remove_writer(self._descriptor)
+        self._unsent.clear()
+        self._size = 0
+        self._loop.call_soon(self._lose, error)
+
+    def _lose(self, error: Exception | None) -> None:
+        try:
+            self._protocol.connection_lost(error)
+        finally:
+            self._socket.close()
+
+    def __del__(self) -> None:
+        if self._socket.fileno() >= 0:
+            warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self, stacklevel=2)
+            self._socket.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._ended else "closing" if self._closing else f"fd={self._descriptor}"
+        return f"<{type(self).__name__} {state}>"
+
+
+async def create_datagram_endpoint(
+    protocol_factory: Callable[[], ProtocolT],
+    local_addr: tuple[str, int] | None = None,
+    remote_addr: tuple[str, int] | None = None,
+    *,
+    family: int = 0,
+    proto: int = 0,
+    flags: int = 0,
+    reuse_port: bool | None = None,
+    allow_broadcast: bool | None = None,
+    sock: socket.socket | None = None,
+) -> tuple[DatagramTransport, ProtocolT]:
+    """As `loop.create_datagram_endpoint()` of asyncio, on the running loop; UDP over IPv4 and IPv6.
+
+    `transport.sendto(data, addr)` with an `addr` that `datagram_received()` gave answers from the address that
+    was asked. ICMP errors come to `error_received()` as Refused, Prohibited or NetworkError, whose `report` says
+    about whom.
+    """
+    loop = asyncio.get_running_loop()
+    if sock is not None:
+        if sock.type != socket.SOCK_DGRAM or sock.family not in (socket.AF_INET, socket.AF_INET6):
+            raise ValueError(f"A datagram socket was expected, got {sock!r}")
+        if any((local_addr, remote_addr, family, proto, flags, reuse_port, allow_broadcast)):
+            raise ValueError("socket modifier keyword arguments can not be used when sock is specified.")
+        sock.setblocking(False)
+        remote = None
+        try:
+            sock.getpeername()
+            connected = True
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:
+                raise
+            connected = False
+        tell(sock, errors=True)
+    else:
+        sock, remote, connected = await _open(
+            loop, local_addr, remote_addr, family, proto, flags, reuse_port, allow_broadcast
+        )
+    try:
+        protocol = protocol_factory()
+        transport = DatagramTransport(loop, sock, protocol, remote, connected)
+    except BaseException:
+        sock.close()
+        raise
+    # connection_made() has been called when this returns, as with asyncio.
+    started = loop.create_future()
+    loop.call_soon(lambda: started.done() or started.set_result(None))
+    try:
+        await started
+    except BaseException:
+        transport.close()
+        raise
+    return transport, protocol
+
+
+async def _open(
+    loop: asyncio.AbstractEventLoop,
+    local_addr: Any,
+    remote_addr: Any,
+    family: int,
+    proto: int,
+    flags: int,
+    reuse_port: bool | None,
+    allow_broadcast: bool | None,
+) -> tuple[socket.socket, Any, bool]:
+    """A socket, bound and connected as asyncio would. Returns it, the remote address, and whether connected."""
+    if not (local_addr or remote_addr or family):
+        raise ValueError("unexpected address family")
+    if family not in (0, socket.AF_INET, socket.AF_INET6):
+        raise ValueError("only AF_INET and AF_INET6 are supported")
+    candidates: dict[int, dict[str, Any]] = {}
+    for which, addr in (("local", local_addr), ("remote", remote_addr)):
+        if addr is None:
+            continue
+        if not (isinstance(addr, tuple) and len(addr) >= 2):
+            raise TypeError("2-tuple is expected")
+        host, port = addr[:2]
+        found = await loop.getaddrinfo(
+            host, port, family=family, type=socket.SOCK_DGRAM, proto=proto, flags=flags
+        )
+        if not found:
+            raise OSError("getaddrinfo() returned empty list")
+        for kind, _, _, _, sockaddr in found:
+            candidates.setdefault(kind, {}).setdefault(which, sockaddr)
+    if not candidates:
+        candidates[family] = {}
+    wanted = {which for which, addr in (("local", local_addr), ("remote", remote_addr)) if addr is not None}
+    failures: list[OSError] = []
+    for kind, ends in candidates.items():
+        if set(ends) != wanted:
+            continue
+        sock = socket.socket(kind, socket.SOCK_DGRAM, proto)
+        try:
+            if reuse_port:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if allow_broadcast:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            sock.setblocking(False)
+            if "local" in ends:
+                sock.bind(ends["local"])
+            tell(sock, errors=True)
+            connected = "remote" in ends and not allow_broadcast
+            if connected:
+                sock.connect(ends["remote"])
+        except OSError as error:
+            sock.close()
+            failures.append(error)
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return sock, ends.get("remote"), connected
+    if failures:
+        raise failures[0]
+    raise ValueError("can not get address information")
