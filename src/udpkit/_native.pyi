@@ -228,9 +228,9 @@ class QueuedError:
 class Channel:
     """Datagrams in batches over a UDP socket, which each call names by its descriptor.
 
-    Other Python threads run during every system call, and may use the same channel. ``timeout`` is in seconds:
-    None waits for ever, 0 not at all. Every call raises OSError with ``EBADF`` for a descriptor that is not
-    open, and KeyboardInterrupt or what else a signal handler raises.
+    Other Python threads run during every system call, and may use the same channel. ``timeout`` is in
+    seconds: None waits for ever, 0 not at all. Every call raises OSError with ``EBADF`` for a descriptor that
+    is not open, and KeyboardInterrupt or what else a signal handler raises.
     """
 
     def __new__(

@@ -8,7 +8,7 @@ use pyo3::types::PyBytes;
 use udpkit_datagram::{Family, Origin, Received, Report};
 
 /// A datagram as it was received.
-#[pyclass(frozen, module = "udpkit")]
+#[pyclass(frozen, freelist = 256, module = "udpkit")]
 pub(crate) struct Datagram {
     #[pyo3(get)]
     data: Py<PyBytes>,

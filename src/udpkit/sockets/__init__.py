@@ -20,7 +20,7 @@ __all__ = [
     "create_datagram_endpoint",
 ]
 
-_LAZY = {"AsyncSocket": "asynchronous", "create_datagram_endpoint": "endpoint"}
+_LAZY = {"AsyncSocket": "asynchronous", "create_datagram_endpoint": "datagram_endpoint"}
 """What needs asyncio or anyio is imported when it is used: both take longer to load than all the rest."""
 
 

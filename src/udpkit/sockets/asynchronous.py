@@ -24,9 +24,10 @@ class AsyncSocket(Common):
     ...         async for request in server:
     ...             await server.reply(request, request.data)
 
-    Datagrams are taken from the kernel in batches; a batch lets other tasks run once. Whoever is cancelled while
-    receiving has taken nothing: the datagram is there for the next call. Several tasks may receive, each gets
-    datagrams of its own. When nobody receives, the kernel's buffer fills and then drops: `dropped` counts.
+    Datagrams are taken from the kernel in batches; a batch lets other tasks run once. Whoever is cancelled
+    while receiving has taken nothing: the datagram is there for the next call. Several tasks may receive;
+    each gets datagrams of its own. When nobody receives, the kernel's buffer fills and then drops, and
+    `dropped` counts.
     """
 
     def __init__(self, address: str = "", port: int = 0, **options: Any) -> None:

@@ -7,9 +7,10 @@ takes the place of the address that the route would prefer. The interface index 
 link-local source: which way the answer takes is the routing table's business. IPV6_PKTINFO (RFC 3542, 6) has
 one address for both; where that is a multicast group, the route chooses the source.
 
-Errors. With IP_RECVERR an ICMP error waits in the socket's error queue and is pending in SO_ERROR as well: the
-next call on the socket fails with it, although it is about an earlier datagram. Every call here reads both when
-that happens, keeps the report for `errors()`, and goes on; only the single calls of a connected socket raise it.
+Errors. With IP_RECVERR an ICMP error waits in the socket's error queue and is pending in SO_ERROR as well:
+the next call on the socket fails with it, although it is about an earlier datagram. Every call here reads
+both when that happens, keeps the report for `errors()`, and goes on; only the single calls of a connected
+socket raise it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import socket
 from udpkit._native import Channel
 from udpkit.facts import Endpoint
 from udpkit.sockets.errors import ErrorReport, error_report
-from udpkit.sockets.opening import Peer, drops, endpoint, open_socket
+from udpkit.sockets.opening import Peer, drops, endpoint, is_connected, open_socket
 
 Data = bytes | bytearray | memoryview
 """A payload: up to 65,507 bytes in IPv4, 65,527 in IPv6 (RFC 768)."""
@@ -134,10 +135,7 @@ class Common:
     @property
     def peer(self) -> Endpoint | None:
         """The endpoint that it is connected to."""
-        try:
-            return endpoint(self._socket.getpeername())
-        except OSError:
-            return None
+        return endpoint(self._socket.getpeername()) if is_connected(self._socket) else None
 
     @property
     def receive_buffer(self) -> int:

@@ -44,7 +44,7 @@ class ErrorReport:
     peer: Endpoint | None
     """To whom the datagram was to go; None if the kernel did not say."""
     local: Address | None
-    """This host's address that it was sent from; None if the route was to choose, or the kernel did not say."""
+    """This host's address that it left from; None if the route was to choose, or the kernel did not say."""
     offender: Address | None
     """Who sent the ICMP message: a router on the way, or the peer's host. None if local."""
     mtu: int | None

@@ -21,34 +21,29 @@ SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
 SO_TIMESTAMPNS = 35
 SO_MEMINFO, MEMINFO_DROPS = 55, 8
 
-IPV4_PACKET_INFO = {"IP_PKTINFO": 8}
-IPV6_PACKET_INFO = {"IPV6_RECVPKTINFO": 49}
-IPV4_BESIDE = {"IP_RECVTOS": 13, "IP_RECVTTL": 12}
-IPV6_BESIDE = {"IPV6_RECVTCLASS": 66, "IPV6_RECVHOPLIMIT": 51}
-IPV4_ERRORS = {"IP_RECVERR": 11}
-IPV6_ERRORS = {"IPV6_RECVERR": 25}
+IP_PKTINFO, IP_RECVERR, IP_RECVTTL, IP_RECVTOS = 8, 11, 12, 13
+IPV6_RECVERR, IPV6_RECVPKTINFO, IPV6_RECVHOPLIMIT, IPV6_RECVTCLASS = 25, 49, 51, 66
+
+PACKET_INFO = ([IP_PKTINFO], [IPV6_RECVPKTINFO])
+HEADER = ([IP_RECVTOS, IP_RECVTTL], [IPV6_RECVTCLASS, IPV6_RECVHOPLIMIT])
+ERRORS = ([IP_RECVERR], [IPV6_RECVERR])
+"""What a socket can be told, and the options of IPv4 and of IPv6 that ask for it."""
 
 
-def tell(
-    sock: socket.socket, *, packet_info: bool = True, beside: bool = False, errors: bool = False
-) -> None:
-    """Have the kernel say more of each datagram: its addresses, what else is in its header, its errors.
+def tell(sock: socket.socket, *, header: bool = False, errors: bool = False) -> None:
+    """Have the kernel say more of each datagram: to which address it came, what is in its header, its errors.
 
     An IPv6 socket that takes IPv4 as well needs both families' options: IPV6_RECVPKTINFO does not know the
     address to answer a broadcast from, and IPV6_RECVERR alone is silent about IPv4 peers.
     """
-    ipv4 = sock.family == socket.AF_INET
-    both = not ipv4 and not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
-    for wanted, ipv4_options, ipv6_options in (
-        (packet_info, IPV4_PACKET_INFO, IPV6_PACKET_INFO),
-        (beside, IPV4_BESIDE, IPV6_BESIDE),
-        (errors, IPV4_ERRORS, IPV6_ERRORS),
-    ):
-        if wanted and (ipv4 or both):
-            for option in ipv4_options.values():
+    ipv6 = sock.family == socket.AF_INET6
+    ipv4 = not (ipv6 and sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))
+    for wanted, (ipv4_options, ipv6_options) in ((True, PACKET_INFO), (header, HEADER), (errors, ERRORS)):
+        if wanted and ipv4:
+            for option in ipv4_options:
                 sock.setsockopt(socket.IPPROTO_IP, option, 1)
-        if wanted and not ipv4:
-            for option in ipv6_options.values():
+        if wanted and ipv6:
+            for option in ipv6_options:
                 sock.setsockopt(socket.IPPROTO_IPV6, option, 1)
 
 
@@ -78,7 +73,7 @@ def open_socket(
     try:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6only)
-        tell(sock, beside=True, errors=report_errors)
+        tell(sock, header=True, errors=report_errors)
         switches = [
             (reuse_port, socket.SOL_SOCKET, socket.SO_REUSEPORT, 1),
             (broadcast, socket.SOL_SOCKET, socket.SO_BROADCAST, 1),
@@ -144,6 +139,17 @@ def endpoint(sockaddr: tuple[str, int] | tuple[str, int, int, int]) -> Endpoint:
         if len(sockaddr) == 4 and sockaddr[3] and not address.scope_id:
             return Endpoint(IPv6Address(f"{address}%{sockaddr[3]}"), port)
     return Endpoint(address, port)
+
+
+def is_connected(sock: socket.socket) -> bool:
+    """Whether it has a peer."""
+    try:
+        sock.getpeername()
+    except OSError as error:
+        if error.errno != errno.ENOTCONN:
+            raise
+        return False
+    return True
 
 
 def set_buffer(sock: socket.socket, force: int, option: int, size: int) -> None:

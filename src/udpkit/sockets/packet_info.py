@@ -1,4 +1,4 @@
-"""Drop-ins for programs that use `socket` or `socketserver`: recvfrom() gives an address that knows the way back."""
+"""Drop-ins for programs on `socket` or `socketserver`: recvfrom() gives addresses that know the way back."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ LARGEST = 65_535
 
 
 class PeerAddress(tuple[Any, ...]):
-    """A peer's `(host, port)`, in IPv6 `(host, port, flowinfo, scope_id)`, as recvfrom() of `socket` gives it.
+    """A peer's `(host, port)`, in IPv6 `(host, port, flowinfo, scope_id)`, as socket.recvfrom() gives it.
 
-    Beyond that it remembers which of this host's addresses was asked; sendto() of a drop-in answers from there.
-    It equals the plain tuple, and a plain tuple works in its place: the route then chooses the source.
+    Beyond that it remembers which of this host's addresses was asked: sendto() of a drop-in answers from
+    there. It equals the plain tuple, and a plain tuple works in its place: the route then chooses the
+    source.
     """
 
     path: Path
@@ -57,7 +58,7 @@ class PacketInfoSocket(socket.socket):
     def __init__(
         self,
         family: int = socket.AF_INET,
-        type: int = socket.SOCK_DGRAM,
+        type: int = socket.SOCK_DGRAM,  # noqa: A002 - its name in socket.socket
         proto: int = 0,
         fileno: int | None = None,
     ) -> None:

@@ -84,8 +84,8 @@ class Socket(Common):
     def send(self, data: Data, peer: Peer | None = None) -> None:
         """Send a datagram to a peer, whose address is numeric; on a connected socket to its own.
 
-        Raises Refused, Prohibited or NetworkError if it cannot be sent (`report.mtu` if it is too big), and on
-        a connected socket, before anything is sent, if an earlier datagram met an error. TimeoutError or
+        Raises Refused, Prohibited or NetworkError if it cannot be sent (`report.mtu` if it is too big), and
+        on a connected socket, before anything is sent, if an earlier datagram met an error. TimeoutError or
         BlockingIOError if the send buffer stays full.
         """
         if not self._channel.send(self._socket.fileno(), data, peer, self._timeout):

@@ -1,24 +1,22 @@
 """A drop-in for asyncio's create_datagram_endpoint(): existing protocols, answers from the right address.
 
 The transport takes datagrams from the kernel in batches and hands them to the protocol one by one. What the
-protocol sends meanwhile leaves as a batch, too: at the end, or as soon as `TOGETHER` bytes or a millisecond are
-over, so that a slow protocol delays no answer.
+protocol sends meanwhile leaves as a batch, too: at the end, or as soon as there are `TOGETHER` bytes of it or
+the batch has taken longer than `AT_ONCE`, so that a slow protocol delays no answer.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 import socket
 import warnings
 from asyncio.trsock import TransportSocket
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from udpkit._native import Channel
 from udpkit.sockets.errors import error_report, exception
-from udpkit.sockets.opening import tell
+from udpkit.sockets.opening import is_connected, tell
 from udpkit.sockets.packet_info import LARGEST, PeerAddress
 
 BATCH = 64
@@ -36,6 +34,8 @@ HIGH = 64 * 1024
 UDP_HEADER = 8
 """What a datagram counts beyond its payload, so that empty ones count, too (as in asyncio from 3.13 on)."""
 
+IP_FAMILIES = (socket.AF_INET, socket.AF_INET6)
+
 ProtocolT = TypeVar("ProtocolT", bound=asyncio.DatagramProtocol)
 
 
@@ -48,11 +48,15 @@ class DatagramTransport(asyncio.DatagramTransport):
         sock: socket.socket,
         protocol: asyncio.DatagramProtocol,
         remote: Any,
-        connected: bool,
     ) -> None:
-        extra = {"socket": TransportSocket(sock), "sockname": sock.getsockname()}
-        extra["peername"] = sock.getpeername() if connected else None
-        super().__init__(extra)
+        connected = is_connected(sock)
+        super().__init__(
+            {
+                "socket": TransportSocket(sock),
+                "sockname": sock.getsockname(),
+                "peername": sock.getpeername() if connected else None,
+            }
+        )
         self._loop = loop
         self._socket = sock
         self._descriptor = sock.fileno()
@@ -108,9 +112,9 @@ class DatagramTransport(asyncio.DatagramTransport):
     def sendto(self, data: Any, addr: Any = None) -> None:
         """Send a datagram; to an address that datagram_received() gave, from the address that was asked.
 
-        What cannot be sent is buffered, and error_received() hears of what never will be. Raises TypeError for
-        what is no bytes-like object, ValueError for another address than the remote one, and what
-        socket.getaddrinfo() raises for a name.
+        What the kernel has no room for is buffered; error_received() hears of what it refuses. Raises
+        TypeError for what is no bytes-like object, ValueError for another address than the remote one, and
+        what socket.getaddrinfo() raises for a name.
         """
         if type(data) is not bytes:
             data = bytes(memoryview(data))
@@ -134,7 +138,7 @@ class DatagramTransport(asyncio.DatagramTransport):
             return self._channel.address_of(addr)
         except ValueError:  # a name
             host, port = addr[:2]
-            family = socket.AF_INET6 if self._socket.family == socket.AF_INET6 else socket.AF_INET
+            family = self._socket.family
             flags = socket.AI_V4MAPPED if family == socket.AF_INET6 else 0
             found = socket.getaddrinfo(host, port, family, socket.SOCK_DGRAM, 0, flags)
             return self._channel.address_of(found[0][4])
@@ -291,104 +295,97 @@ async def create_datagram_endpoint(
 ) -> tuple[DatagramTransport, ProtocolT]:
     """As `loop.create_datagram_endpoint()` of asyncio, on the running loop; UDP over IPv4 and IPv6.
 
-    `transport.sendto(data, addr)` with an `addr` that `datagram_received()` gave answers from the address that
-    was asked. ICMP errors come to `error_received()` as Refused, Prohibited or NetworkError, whose `report` says
-    about whom.
+    `transport.sendto(data, addr)` with an `addr` that `datagram_received()` gave answers from the address
+    that was asked. ICMP errors come to `error_received()` as Refused, Prohibited or NetworkError, whose
+    `report` says about whom.
     """
     loop = asyncio.get_running_loop()
     if sock is not None:
-        if sock.type != socket.SOCK_DGRAM or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        if sock.type != socket.SOCK_DGRAM or sock.family not in IP_FAMILIES:
             raise ValueError(f"A datagram socket was expected, got {sock!r}")
         if any((local_addr, remote_addr, family, proto, flags, reuse_port, allow_broadcast)):
             raise ValueError("socket modifier keyword arguments can not be used when sock is specified.")
-        sock.setblocking(False)
         remote = None
-        try:
-            sock.getpeername()
-            connected = True
-        except OSError as error:
-            if error.errno != errno.ENOTCONN:
-                raise
-            connected = False
-        tell(sock, errors=True)
     else:
-        sock, remote, connected = await _open(
-            loop, local_addr, remote_addr, family, proto, flags, reuse_port, allow_broadcast
-        )
+        ends = await _resolve(loop, local_addr, remote_addr, family, proto, flags)
+        sock, remote = _open_first(ends, proto, bool(reuse_port), bool(allow_broadcast))
     try:
-        protocol = protocol_factory()
-        transport = DatagramTransport(loop, sock, protocol, remote, connected)
+        sock.setblocking(False)
+        tell(sock, errors=True)
+        transport = DatagramTransport(loop, sock, protocol_factory(), remote)
     except BaseException:
         sock.close()
         raise
-    # connection_made() has been called when this returns, as with asyncio.
+    # As with asyncio, connection_made() has been called when this returns.
     started = loop.create_future()
-    loop.call_soon(lambda: started.done() or started.set_result(None))
+    loop.call_soon(_done, started)
     try:
         await started
     except BaseException:
         transport.close()
         raise
-    return transport, protocol
+    return transport, cast(ProtocolT, transport.get_protocol())
 
 
-async def _open(
+def _done(future: asyncio.Future[None]) -> None:
+    if not future.cancelled():
+        future.set_result(None)
+
+
+async def _resolve(
     loop: asyncio.AbstractEventLoop,
-    local_addr: Any,
-    remote_addr: Any,
+    local_addr: tuple[str, int] | None,
+    remote_addr: tuple[str, int] | None,
     family: int,
     proto: int,
     flags: int,
-    reuse_port: bool | None,
-    allow_broadcast: bool | None,
-) -> tuple[socket.socket, Any, bool]:
-    """A socket, bound and connected as asyncio would. Returns it, the remote address, and whether connected."""
+) -> list[tuple[int, Any, Any]]:
+    """The combinations to try: family, local and remote address, in the order of getaddrinfo()."""
+    if family not in (0, *IP_FAMILIES):
+        raise ValueError("only AF_INET and AF_INET6 are supported")
     if not (local_addr or remote_addr or family):
         raise ValueError("unexpected address family")
-    if family not in (0, socket.AF_INET, socket.AF_INET6):
-        raise ValueError("only AF_INET and AF_INET6 are supported")
-    candidates: dict[int, dict[str, Any]] = {}
-    for which, addr in (("local", local_addr), ("remote", remote_addr)):
-        if addr is None:
-            continue
-        if not (isinstance(addr, tuple) and len(addr) >= 2):
+    ends: list[dict[int, Any]] = []
+    for addr in (local_addr, remote_addr):
+        if addr is not None and not (isinstance(addr, tuple) and len(addr) == 2):
             raise TypeError("2-tuple is expected")
-        host, port = addr[:2]
-        found = await loop.getaddrinfo(
-            host, port, family=family, type=socket.SOCK_DGRAM, proto=proto, flags=flags
-        )
-        if not found:
-            raise OSError("getaddrinfo() returned empty list")
-        for kind, _, _, _, sockaddr in found:
-            candidates.setdefault(kind, {}).setdefault(which, sockaddr)
-    if not candidates:
-        candidates[family] = {}
-    wanted = {which for which, addr in (("local", local_addr), ("remote", remote_addr)) if addr is not None}
-    failures: list[OSError] = []
-    for kind, ends in candidates.items():
-        if set(ends) != wanted:
-            continue
-        sock = socket.socket(kind, socket.SOCK_DGRAM, proto)
+        found: dict[int, Any] = {}
+        if addr is not None:
+            for kind, _, _, _, sockaddr in await loop.getaddrinfo(
+                *addr, family=family, type=socket.SOCK_DGRAM, proto=proto, flags=flags
+            ):
+                found.setdefault(int(kind), sockaddr)
+        ends.append(found)
+    local, remote = ends
+    usable = [
+        (kind, local.get(kind), remote.get(kind))
+        for kind in local or remote or {family: None}
+        if (kind in local or not local_addr) and (kind in remote or not remote_addr)
+    ]
+    if not usable:
+        raise ValueError("can not get address information")
+    return usable
+
+
+def _open_first(
+    ends: list[tuple[int, Any, Any]], proto: int, reuse_port: bool, allow_broadcast: bool
+) -> tuple[socket.socket, Any]:
+    """A socket on the first addresses that work, and the remote one. Raises what the first attempt did."""
+    failures = []
+    for family, local, remote in ends:
+        sock = socket.socket(family, socket.SOCK_DGRAM, proto)
         try:
             if reuse_port:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if allow_broadcast:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-            sock.setblocking(False)
-            if "local" in ends:
-                sock.bind(ends["local"])
-            tell(sock, errors=True)
-            connected = "remote" in ends and not allow_broadcast
-            if connected:
-                sock.connect(ends["remote"])
+            if local:
+                sock.bind(local)
+            if remote and not allow_broadcast:  # connected, it would not hear the answers to a broadcast
+                sock.connect(remote)
         except OSError as error:
             sock.close()
             failures.append(error)
-        except BaseException:
-            sock.close()
-            raise
         else:
-            return sock, ends.get("remote"), connected
-    if failures:
-        raise failures[0]
-    raise ValueError("can not get address information")
+            return sock, remote
+    raise failures[0]
