@@ -25,6 +25,7 @@ check: build
 
 bench: build
 	$(BIN)/python bench/lab.py
+	$(BIN)/python bench/sockets
 
 build: packages .venv/.native-built
 

@@ -1,6 +1,6 @@
 """Why UDP does not get through on Linux, and what to do about it."""
 
-from typing import TYPE_CHECKING
+TYPE_CHECKING = False  # for type checkers it is true; typing itself is not needed here
 
 if TYPE_CHECKING:
     from udpkit.sockets import (

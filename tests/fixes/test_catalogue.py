@@ -121,11 +121,6 @@ def test_a_placeholder_may_have_digits_in_its_name() -> None:
     assert fill("{client2} {1}", {"client2": "x"}) == "x {1}"
 
 
-def test_no_fix_is_offered_for_a_version_of_ip_that_it_does_not_know() -> None:
-    assert "sockets" in {offer.id for offer in advise(FOUR).fixes}
-    assert "sockets" not in {offer.id for offer in advise(SIX).fixes}
-
-
 def test_fill_refuses_a_name_that_it_does_not_know() -> None:
     with pytest.raises(KeyError, match="prot"):
         fill("{prot}", {"port": 7})

@@ -72,12 +72,6 @@ impl Report {
             quoted: Vec::new(),
         }
     }
-
-    /// Whether it is about a datagram that had been sent already. What this host itself would not send is about
-    /// the present one, and names its peer.
-    fn is_earlier(&self) -> bool {
-        self.origin != Origin::Local || self.peer.is_none()
-    }
 }
 
 /// The reports that nobody has asked for yet.
@@ -118,12 +112,6 @@ impl Reports {
         self.kept.pop_back()
     }
 
-    /// Take the newest one about a datagram that had been sent.
-    pub fn pop_earlier(&mut self) -> Option<Report> {
-        let index = self.kept.iter().rposition(Report::is_earlier)?;
-        self.kept.remove(index)
-    }
-
     /// Keep one more.
     pub fn add(&mut self, report: Report) {
         if self.kept.len() == KEPT {
@@ -153,12 +141,16 @@ impl Reports {
             for told in &mut unexplained {
                 told.take_if(|errno| *errno == report.errno);
             }
-            drained.add(report, self);
-        }
-        if empty {
-            for errno in unexplained.into_iter().flatten() {
-                drained.add(Report::bare(errno), self);
+            if report.origin == Origin::Local {
+                drained.local = Some(report);
+            } else {
+                drained.earlier = true;
+                self.add(report);
             }
+        }
+        for errno in unexplained.into_iter().flatten().filter(|_| empty) {
+            drained.earlier = true;
+            self.add(Report::bare(errno));
         }
         Ok(drained)
     }
@@ -167,24 +159,11 @@ impl Reports {
 /// What [`Reports::drain`] has just found.
 #[derive(Debug, Default)]
 pub struct Drained {
-    /// Whether there was anything.
-    pub any: bool,
-    /// The errno of a report of this host's own, explaining why it would not send: `EMSGSIZE`.
-    pub local: Option<i32>,
-    /// Whether something is about an earlier datagram: [`Reports::pop_earlier`] has it.
+    /// Whether there are new reports, about earlier datagrams.
     pub earlier: bool,
-}
-
-impl Drained {
-    fn add(&mut self, report: Report, reports: &mut Reports) {
-        self.any = true;
-        if report.is_earlier() {
-            self.earlier = true;
-        } else {
-            self.local = Some(report.errno);
-        }
-        reports.add(report);
-    }
+    /// What the kernel queued when a call to send failed (`ip_local_error()`). It is not among the reports: the
+    /// sender knows more, but for the MTU.
+    pub local: Option<Report>,
 }
 
 /// Take the next error from the queue; `None` when there is none. Timestamps and zero-copy notifications, which

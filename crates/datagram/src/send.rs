@@ -165,7 +165,7 @@ impl Outbox {
             let Some(errno) = error.raw_os_error() else { return Err(error) };
             let drained = reports.drain(how.fd, None)?;
             if how.stop_at_earlier && drained.earlier {
-                outcome.earlier = reports.pop_earlier();
+                outcome.earlier = reports.pop();
                 break;
             }
             if drained.local.is_none() && next.tries < TRIES {
@@ -188,9 +188,8 @@ impl Outbox {
             } else if datagram.local.is_some() && !next.unpinned && is_stale(errno) {
                 next = Next { unpinned: true, tries: TRIES, told: Some(errno) };
             } else {
-                if drained.local != Some(errno) {
-                    reports.add(refusal(errno, datagram));
-                }
+                let mtu = drained.local.and_then(|local| local.mtu);
+                reports.add(Report { mtu, ..refusal(errno, datagram) });
                 outcome.done += 1;
                 outcome.failed += 1;
                 next = Next::default();

@@ -296,8 +296,8 @@ impl Channel {
                     let mut reports = locked(&self.reports);
                     let drained = reports.drain(fd, told)?;
                     let raising = drained.earlier && patient && self.connected;
-                    let raised = raising.then(|| reports.pop_earlier()).flatten();
-                    std::io::Result::Ok((drained.any, raised))
+                    let raised = raising.then(|| reports.pop()).flatten();
+                    std::io::Result::Ok((drained.earlier, raised))
                 })?;
                 match drained {
                     (_, Some(report)) => return Err(network_error(py, report)?),

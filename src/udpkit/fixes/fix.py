@@ -19,9 +19,8 @@ class Fix:
 
     Its texts may hold placeholders: see `values`. `commands` are shell lines for the server's host, `undo`
     takes them back. A fix that changes the program instead has `advice` for people, and in `servers` and
-    `clients` what takes the place of an exchange's programs, None where it has no meaning. `versions` are
-    those of IP that it works for. What is `folklore` is passed on in articles and fails: it is tried, but
-    never offered.
+    `clients` what takes the place of an exchange's programs, None where it has no meaning. What is `folklore`
+    is passed on in articles and fails: it is tried, but never offered.
     """
 
     title: str
@@ -32,11 +31,10 @@ class Fix:
     advice: str = ""
     servers: Mapping[str, str | None] = field(default_factory=dict)
     clients: Mapping[str, str] = field(default_factory=dict)
-    versions: frozenset[int] = frozenset({4, 6})
     folklore: bool = False
 
     def is_for(self, finding: Finding) -> bool:
-        return finding.code in self.codes and finding.server.address.version in self.versions
+        return finding.code in self.codes
 
     def command(self, finding: Finding) -> str:
         """What to type or change, fitted to a finding."""

@@ -85,8 +85,6 @@ def _try(experiment: Experiment, plan: FixesPlan, finding: Finding, fix: Fix, ex
     placeholders = values(finding)
     if fix.servers.get(exchange, "") is None:
         return UNTRIED
-    if finding.server.address.version not in fix.versions:
-        return Trial(None, f"{NOT_TRIED}not for IPv{finding.server.address.version}")
     try:
         played = play(
             experiment,

@@ -92,7 +92,7 @@ class Socket(Common):
             raise too_late(self._timeout)
 
     def send_many(self, datagrams: Iterable[tuple[Data, Peer | None]]) -> int:
-        """Send many: pairs of data and a peer, in their order. Returns how many are done with: `reply_many`."""
+        """Send many: pairs of data and a peer, in their order. Returns what `reply_many` does."""
         return self._channel.send_many(self._socket.fileno(), datagrams, self._timeout)
 
     def close(self) -> None:

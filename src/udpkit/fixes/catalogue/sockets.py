@@ -6,7 +6,6 @@ FIX = Fix(
     title="a server that uses udpkit.sockets",
     codes=frozenset({"reply-from-other-address", "listener-locked-to-first-peer"}),
     tradeoff="The program must be changed; it is then right on every address, whatever the routes are.",
-    versions=frozenset({4}),
     advice="in the server, answer from the address that was asked: udpkit.sockets.Socket, or IP_PKTINFO with "
     "recvmsg() and sendmsg()",
     servers={
