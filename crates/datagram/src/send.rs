@@ -159,6 +159,8 @@ impl Outbox {
                 Err(error) => error,
             };
             if error.kind() == io::ErrorKind::WouldBlock {
+                // Errors in the queue would end every wait for room at once.
+                reports.drain(how.fd, None)?;
                 outcome.would_block = true;
                 break;
             }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import select
 from collections import deque
 from collections.abc import Callable, Iterable
 from types import TracebackType
@@ -14,6 +15,7 @@ from anyio.lowlevel import checkpoint
 from udpkit._native import Datagram
 from udpkit.sockets.common import Common, Data
 from udpkit.sockets.opening import Peer
+from udpkit.sockets.readiness import readable, writable
 
 
 class AsyncSocket(Common):
@@ -33,6 +35,8 @@ class AsyncSocket(Common):
     def __init__(self, address: str = "", port: int = 0, **options: Any) -> None:
         """As `Socket`, but for the timeout. A name is looked up here and now: `open` does it in a thread."""
         super().__init__(address, port, **options)
+        self._readable = readable(self._socket)
+        self._writable: select.epoll | None = None
         self._received: deque[Datagram] = deque()
         self._receiving = anyio.Lock()
         self._sending = anyio.Lock()
@@ -67,7 +71,7 @@ class AsyncSocket(Common):
                 self._received.extend(batch)
                 if batch or (not patient and self._channel.reported):
                     return
-                await anyio.wait_readable(self._socket)
+                await anyio.wait_readable(self._readable)
 
     async def reply(self, request: Datagram, data: Data) -> bool:
         """Answer from the address that was asked: Socket.reply(). Waits while the send buffer is full."""
@@ -97,7 +101,8 @@ class AsyncSocket(Common):
 
     async def _writable(self) -> None:
         async with self._sending:
-            await anyio.wait_writable(self._socket)
+            self._writable = self._writable or writable(self._socket)
+            await anyio.wait_readable(self._writable)
 
     def _open(self) -> int:
         descriptor = self._socket.fileno()
@@ -108,7 +113,9 @@ class AsyncSocket(Common):
     async def aclose(self) -> None:
         """Close it. Whoever waits on it gets anyio.ClosedResourceError; an iteration ends."""
         if self._socket.fileno() >= 0:
-            anyio.notify_closing(self._socket)
+            for watch in filter(None, (self._readable, self._writable)):
+                anyio.notify_closing(watch)
+                watch.close()
             self._socket.close()
         await checkpoint()
 

@@ -8,6 +8,7 @@ the batch has taken longer than `AT_ONCE`, so that a slow protocol delays no ans
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import warnings
 from asyncio.trsock import TransportSocket
@@ -18,6 +19,7 @@ from udpkit._native import Channel
 from udpkit.sockets.errors import error_report, exception
 from udpkit.sockets.opening import is_connected, tell
 from udpkit.sockets.packet_info import LARGEST, PeerAddress
+from udpkit.sockets.readiness import readable, writable
 
 BATCH = 64
 """Datagrams taken at a time; then other callbacks of the loop run."""
@@ -72,18 +74,19 @@ class DatagramTransport(asyncio.DatagramTransport):
         self._ended = False
         self._receiving = False
         self._since = 0.0
-        self._writing = False
+        self._readable = readable(sock)
+        self._writable: select.epoll | None = None
         self._paused = False
         self._hearing = False
         self._unsent: list[tuple[bytes, Any]] = []
         self._size = 0
         self.set_write_buffer_limits()
         loop.call_soon(protocol.connection_made, self)
-        loop.call_soon(self._start)
+        loop.call_soon(self._listen)
 
-    def _start(self) -> None:
+    def _listen(self) -> None:
         if not self._closing:
-            self._loop.add_reader(self._descriptor, self._receive)
+            self._loop.add_reader(self._readable.fileno(), self._receive)
 
     def _receive(self) -> None:
         """The socket is readable: a batch of datagrams, or an error report."""
@@ -128,7 +131,7 @@ class DatagramTransport(asyncio.DatagramTransport):
             return
         self._unsent.append((data, addr))
         self._size += len(data) + UDP_HEADER
-        if self._writing:
+        if self._writable:
             self._pause_if_full()
         elif not self._receiving or self._size >= TOGETHER or self._loop.time() - self._since >= AT_ONCE:
             self._flush()
@@ -160,12 +163,11 @@ class DatagramTransport(asyncio.DatagramTransport):
                 self._size -= sum(len(data) + UDP_HEADER for data, _ in unsent[:done])
                 del unsent[:done]
             self._hear_soon()
-        if bool(unsent) != self._writing:
-            self._writing = bool(unsent)
-            if self._writing:
-                self._loop.add_writer(self._descriptor, self._flush)
-            else:
-                self._loop.remove_writer(self._descriptor)
+        if unsent and not self._writable:
+            self._writable = writable(self._socket)
+            self._loop.add_reader(self._writable.fileno(), self._flush)
+        elif not unsent:
+            self._stop_writing()
         self._pause_if_full()
         self._resume_if_empty()
         if self._closing and not unsent:
@@ -238,7 +240,7 @@ class DatagramTransport(asyncio.DatagramTransport):
         if self._closing:
             return
         self._closing = True
-        self._loop.remove_reader(self._descriptor)
+        self._loop.remove_reader(self._readable.fileno())
         if not self._unsent:
             self._end(None)
 
@@ -259,21 +261,29 @@ class DatagramTransport(asyncio.DatagramTransport):
         if self._ended:
             return
         self._closing = self._ended = True
-        self._loop.remove_reader(self._descriptor)
-        self._loop.remove_writer(self._descriptor)
+        self._loop.remove_reader(self._readable.fileno())
+        self._stop_writing()
         self._unsent.clear()
         self._size = 0
         self._loop.call_soon(self._lose, error)
+
+    def _stop_writing(self) -> None:
+        if self._writable:
+            self._loop.remove_reader(self._writable.fileno())
+            self._writable.close()
+            self._writable = None
 
     def _lose(self, error: Exception | None) -> None:
         try:
             self._protocol.connection_lost(error)
         finally:
+            self._readable.close()
             self._socket.close()
 
     def __del__(self) -> None:
         if self._socket.fileno() >= 0:
             warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self, stacklevel=2)
+            self._readable.close()
             self._socket.close()
 
     def __repr__(self) -> str:
