@@ -76,7 +76,7 @@ class AsyncSocket(Common):
     async def reply(self, request: Datagram, data: Data) -> bool:
         """Answer from the address that was asked: Socket.reply(). Waits while the send buffer is full."""
         while (taken := self._channel.reply(self._open(), request, data, 0)) is None:
-            await self._writable()
+            await self._wait_for_room()
         return taken
 
     async def reply_many(self, answers: Iterable[tuple[Datagram, Data]]) -> None:
@@ -87,7 +87,7 @@ class AsyncSocket(Common):
         """Send a datagram: Socket.send(). Waits while the send buffer is full."""
         await checkpoint()
         while not self._channel.send(self._open(), data, peer, 0):
-            await self._writable()
+            await self._wait_for_room()
 
     async def send_many(self, datagrams: Iterable[tuple[Data, Peer | None]]) -> None:
         """Send many, in their order: Socket.send_many(). Waits while the send buffer is full."""
@@ -97,9 +97,9 @@ class AsyncSocket(Common):
     async def _all(self, send: Callable[[int, list[Any], float], int], pairs: list[Any]) -> None:
         while (done := send(self._open(), pairs, 0)) < len(pairs):
             del pairs[:done]
-            await self._writable()
+            await self._wait_for_room()
 
-    async def _writable(self) -> None:
+    async def _wait_for_room(self) -> None:
         async with self._sending:
             self._writable = self._writable or writable(self._socket)
             await anyio.wait_readable(self._writable)
@@ -113,9 +113,10 @@ class AsyncSocket(Common):
     async def aclose(self) -> None:
         """Close it. Whoever waits on it gets anyio.ClosedResourceError; an iteration ends."""
         if self._socket.fileno() >= 0:
-            for watch in filter(None, (self._readable, self._writable)):
-                anyio.notify_closing(watch)
-                watch.close()
+            for watch in (self._readable, self._writable):
+                if watch:
+                    anyio.notify_closing(watch)
+                    watch.close()
             self._socket.close()
         await checkpoint()
 
