@@ -27,6 +27,10 @@ bench: build
 	$(BIN)/python bench/lab.py
 	$(BIN)/python bench/sockets
 
+# The API reference, from the docstrings.
+docs: build
+	$(BIN)/python tools/api_reference.py > docs/sockets-api.md
+
 build: packages .venv/.native-built
 
 packages:
@@ -54,4 +58,4 @@ lock:
 clean:
 	rm -rf .venv target src/udpkit/_native*.so
 
-.PHONY: lab test check bench build packages lock clean
+.PHONY: lab test check bench docs build packages lock clean

@@ -221,6 +221,9 @@ class QueuedError:
     def mtu(self) -> int | None:
         """Bytes, if the datagram was too big."""
     @property
+    def stale(self) -> bool:
+        """The datagram was sent, but not from ``local``, which the host has lost."""
+    @property
     def quoted(self) -> bytes:
         """The first bytes of the datagram's payload."""
 
@@ -234,9 +237,16 @@ class Channel:
     """
 
     def __new__(
-        cls, *, ipv6: bool, port: int, connected: bool, batch: int, largest: int, gso: bool
+        cls,
+        *,
+        ipv6: bool,
+        port: int,
+        connected_to: tuple[Any, ...] | None,
+        batch: int,
+        largest: int,
+        gso: bool,
     ) -> Channel:
-        """For a socket of this family, local port and kind; ``batch`` datagrams of ``largest`` bytes at once.
+        """For a socket of this family, local port and peer; ``batch`` datagrams of ``largest`` bytes at once.
 
         Raises ValueError if there is no room for that.
         """

@@ -55,6 +55,8 @@ pub struct Report {
     pub mtu: Option<u32>,
     /// The first bytes of the datagram's payload.
     pub quoted: Vec<u8>,
+    /// The datagram was sent after all, but not from `local`, which the host has lost.
+    pub stale: bool,
 }
 
 impl Report {
@@ -70,6 +72,7 @@ impl Report {
             offender: None,
             mtu: None,
             quoted: Vec::new(),
+            stale: false,
         }
     }
 }
@@ -231,6 +234,7 @@ fn explain(control: &[u8], peer: Option<SocketAddr>, quoted: &[u8]) -> Option<Re
         offender: offender.map(|offender| offender.ip()),
         mtu: (errno == libc::EMSGSIZE && info > 0).then_some(info),
         quoted: quoted.to_vec(),
+        stale: false,
     })
 }
 

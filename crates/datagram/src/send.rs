@@ -149,7 +149,7 @@ impl Outbox {
                         outcome.stale += 1;
                     }
                     if let Some(errno) = next.told {
-                        let stale = next.unpinned.then(|| refusal(errno, datagram));
+                        let stale = next.unpinned.then(|| Report { stale: true, ..refusal(errno, datagram) });
                         reports.add(stale.unwrap_or_else(|| Report::bare(errno)));
                     }
                     outcome.done += sent;
@@ -190,7 +190,9 @@ impl Outbox {
             } else if datagram.local.is_some() && !next.unpinned && is_stale(errno) {
                 next = Next { unpinned: true, tries: TRIES, told: Some(errno) };
             } else {
-                let mtu = drained.local.and_then(|local| local.mtu);
+                // What no packet can hold is not the path's fault.
+                let possible = datagram.data.len() <= LARGEST;
+                let mtu = drained.local.and_then(|local| local.mtu).filter(|_| possible);
                 reports.add(Report { mtu, ..refusal(errno, datagram) });
                 outcome.done += 1;
                 outcome.failed += 1;

@@ -33,7 +33,7 @@ const ADDRESSES: usize = 4096;
 pub(crate) struct Channel {
     family: Family,
     port: u16,
-    connected: bool,
+    connected_to: Option<SocketAddr>,
     batch: usize,
     largest: usize,
     gso: bool,
@@ -66,15 +66,22 @@ impl Deadline {
 #[pymethods]
 impl Channel {
     #[new]
-    #[pyo3(signature = (*, ipv6, port, connected, batch, largest, gso))]
-    fn new(ipv6: bool, port: u16, connected: bool, batch: usize, largest: usize, gso: bool) -> Result<Self> {
+    #[pyo3(signature = (*, ipv6, port, connected_to, batch, largest, gso))]
+    fn new(
+        ipv6: bool,
+        port: u16,
+        connected_to: Option<&Bound<'_, PyTuple>>,
+        batch: usize,
+        largest: usize,
+        gso: bool,
+    ) -> Result<Self> {
         if !(1..=1024).contains(&batch) || !(1..=65_535).contains(&largest) {
             return Err(Error::value("a batch is of 1 to 1024 datagrams of 1 to 65535 bytes".into()));
         }
         Ok(Self {
             family: if ipv6 { Family::V6 } else { Family::V4 },
             port,
-            connected,
+            connected_to: connected_to.map(from_fields).transpose()?,
             batch,
             largest,
             gso,
@@ -175,7 +182,7 @@ impl Channel {
         let parcel = Parcel { data: payload(data)?, way: Way::to(peer)? };
         let delivered = self.deliver(py, fd, &[parcel], Deadline::after(timeout)?, true)?;
         match delivered.raised {
-            Some(report) => Err(network_error(py, report)?),
+            Some(report) => Err(self.network_error(py, report)?),
             None => Ok(delivered.done == 1),
         }
     }
@@ -226,7 +233,7 @@ impl Channel {
             let mut reports = locked(&self.reports);
             reports.drain(fd, None).map(|_| reports.take())
         })?;
-        Ok(reports.into_iter().map(QueuedError::from).collect())
+        Ok(reports.into_iter().map(|report| QueuedError::new(report, self.connected_to)).collect())
     }
 
     /// The address of a peer as `recv_from` would give it, but for the path back: the route chooses.
@@ -295,12 +302,12 @@ impl Channel {
                 let drained = py.detach(|| {
                     let mut reports = locked(&self.reports);
                     let drained = reports.drain(fd, told)?;
-                    let raising = drained.earlier && patient && self.connected;
+                    let raising = drained.earlier && patient && self.connected_to.is_some();
                     let raised = raising.then(|| reports.pop()).flatten();
                     std::io::Result::Ok((drained.earlier, raised))
                 })?;
                 match drained {
-                    (_, Some(report)) => return Err(network_error(py, report)?),
+                    (_, Some(report)) => return Err(self.network_error(py, report)?),
                     (true, None) if !patient => return Ok(arena),
                     (true, None) if told.is_some() => continue,
                     _ => {}
@@ -359,6 +366,17 @@ impl Channel {
             }
         };
         peer_address(py)?.call1((fields, Path(path)))
+    }
+}
+
+/// Errors.
+impl Channel {
+    /// The exception that carries a report.
+    fn network_error(&self, py: Python<'_>, report: Report) -> PyResult<Error> {
+        static FUNCTION: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let function = FUNCTION.import(py, "udpkit.sockets.errors", "network_error")?;
+        let queued = QueuedError::new(report, self.connected_to);
+        Ok(PyErr::from_value(function.call1((queued,))?).into())
     }
 }
 
@@ -431,8 +449,12 @@ impl Channel {
     ) -> Result<Delivered> {
         let fd = borrow(fd)?;
         let outgoing: Vec<_> = parcels.iter().map(Parcel::outgoing).collect();
-        let how =
-            Deliver { fd, family: self.family, gso: self.gso, stop_at_earlier: raising && self.connected };
+        let how = Deliver {
+            fd,
+            family: self.family,
+            gso: self.gso,
+            stop_at_earlier: raising && self.connected_to.is_some(),
+        };
         let pooled = locked(&self.outboxes).pop();
         let mut outbox = pooled.unwrap_or_else(|| Outbox::new(OUTBOX));
         let mut delivered = Delivered::default();
@@ -545,13 +567,6 @@ fn pair<'py>(item: &Bound<'py, PyAny>, what: &'static str) -> Result<(Bound<'py,
 fn peer_address(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     CLASS.import(py, "udpkit.sockets.packet_info", "PeerAddress")
-}
-
-/// The exception that carries a report.
-fn network_error(py: Python<'_>, report: Report) -> PyResult<Error> {
-    static FUNCTION: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let function = FUNCTION.import(py, "udpkit.sockets.errors", "network_error")?;
-    Ok(PyErr::from_value(function.call1((QueuedError::from(report),))?).into())
 }
 
 fn truncated_control(error: udpkit_datagram::TruncatedControl) -> Error {

@@ -113,9 +113,10 @@ impl Path {
 #[pyclass(frozen, module = "udpkit._native")]
 pub(crate) struct QueuedError(Report);
 
-impl From<Report> for QueuedError {
-    fn from(report: Report) -> Self {
-        Self(report)
+impl QueuedError {
+    /// What is said without a peer is about the one that the socket is connected to, if it is.
+    pub(crate) fn new(report: Report, connected_to: Option<SocketAddr>) -> Self {
+        Self(Report { peer: report.peer.or(connected_to), ..report })
     }
 }
 
@@ -163,6 +164,11 @@ impl QueuedError {
     #[getter]
     fn mtu(&self) -> Option<u32> {
         self.0.mtu
+    }
+
+    #[getter]
+    fn stale(&self) -> bool {
+        self.0.stale
     }
 
     #[getter]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 Address = IPv4Address | IPv6Address
+"""Of the standard library's ipaddress."""
 Network = IPv4Network | IPv6Network
 
 
@@ -14,7 +15,9 @@ class Endpoint:
     """One end of a conversation. `str()` gives `ip:port` or `[ip6]:port`."""
 
     address: Address
+    """A link-local IPv6 address may have a scope."""
     port: int
+    """0 to 65535."""
 
     def __str__(self) -> str:
         return f"[{self.address}]:{self.port}" if self.address.version == 6 else f"{self.address}:{self.port}"

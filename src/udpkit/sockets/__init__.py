@@ -1,9 +1,15 @@
 """UDP sockets that answer from the address that was asked, and hear what became of what they sent."""
 
+from typing import TYPE_CHECKING
+
 from udpkit._native import Datagram
 from udpkit.sockets.errors import ErrorReport, NetworkError, Prohibited, Refused, TruncatedControl
 from udpkit.sockets.packet_info import PacketInfoMixIn, PacketInfoSocket, PeerAddress
 from udpkit.sockets.socket import Socket
+
+if TYPE_CHECKING:
+    from udpkit.sockets.asynchronous import AsyncSocket
+    from udpkit.sockets.datagram_endpoint import create_datagram_endpoint
 
 __all__ = [
     "AsyncSocket",

@@ -7,15 +7,18 @@ import select
 from collections import deque
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio.lowlevel import checkpoint
 
 from udpkit._native import Datagram
 from udpkit.sockets.common import Common, Data
-from udpkit.sockets.opening import Peer
+from udpkit.sockets.opening import Options, Peer
 from udpkit.sockets.readiness import readable, writable
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class AsyncSocket(Common):
@@ -32,7 +35,7 @@ class AsyncSocket(Common):
     `dropped` counts.
     """
 
-    def __init__(self, address: str = "", port: int = 0, **options: Any) -> None:
+    def __init__(self, address: str = "", port: int = 0, **options: Unpack[Options]) -> None:
         """As `Socket`, but for the timeout. A name is looked up here and now: `open` does it in a thread."""
         super().__init__(address, port, **options)
         self._readable = readable(self._socket)
@@ -42,7 +45,7 @@ class AsyncSocket(Common):
         self._sending = anyio.Lock()
 
     @classmethod
-    async def open(cls, address: str = "", port: int = 0, **options: Any) -> AsyncSocket:
+    async def open(cls, address: str = "", port: int = 0, **options: Unpack[Options]) -> AsyncSocket:
         """The same without blocking, names included."""
         return await anyio.to_thread.run_sync(functools.partial(cls, address, port, **options))
 

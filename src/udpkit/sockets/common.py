@@ -16,11 +16,15 @@ socket raise it.
 from __future__ import annotations
 
 import socket
+from typing import TYPE_CHECKING
 
 from udpkit._native import Channel
 from udpkit.facts import Endpoint
 from udpkit.sockets.errors import ErrorReport, error_report
-from udpkit.sockets.opening import Peer, drops, endpoint, is_connected, open_socket
+from udpkit.sockets.opening import LARGEST, Options, drops, endpoint, is_connected, open_socket
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 Data = bytes | bytearray | memoryview
 """A payload: up to 65,507 bytes in IPv4, 65,527 in IPv6 (RFC 768)."""
@@ -29,71 +33,25 @@ Data = bytes | bytearray | memoryview
 class Common:
     """What `Socket` and `AsyncSocket` have in common: all that does not wait."""
 
-    def __init__(
-        self,
-        address: str = "",
-        port: int = 0,
-        *,
-        peer: Peer | None = None,
-        v6only: bool = False,
-        reuse_port: bool = False,
-        broadcast: bool = False,
-        interface: str | None = None,
-        timestamps: bool = False,
-        gso: bool = False,
-        gro: bool = False,
-        dont_fragment: bool = False,
-        receive_buffer: int | None = None,
-        send_buffer: int | None = None,
-        largest: int = 65_535,
-        batch: int = 64,
-        report_errors: bool = True,
-    ) -> None:
-        """Bind to a local address and port; with `peer`, connect.
+    def __init__(self, address: str = "", port: int = 0, **options: Unpack[Options]) -> None:
+        """Bind to a local address and port; with the option `peer`, connect.
 
         address: an address or name of this host's. Empty: every address, of IPv6 and IPv4.
         port: 0 for any free one.
-        peer: talk to this endpoint only; the kernel keeps everybody else's datagrams away.
-        v6only: an IPv6 socket takes no IPv4 (IPV6_V6ONLY).
-        reuse_port: several sockets share the port, and the datagrams among them (SO_REUSEPORT).
-        broadcast: may send to broadcast addresses (SO_BROADCAST).
-        interface: only through this interface or VRF (SO_BINDTODEVICE).
-        timestamps: datagrams know when the kernel received them (SO_TIMESTAMPNS).
-        gso: `send_many` and `reply_many` hand datagrams of one size for one peer over as one (UDP_SEGMENT).
-        gro: take such datagrams over as one, and split them (UDP_GRO).
-        dont_fragment: too big a datagram is an error with the path's MTU, not fragments (IP_PMTUDISC_DO).
-        receive_buffer, send_buffer: bytes to ask the kernel for; what it gave is in the attributes.
-        largest: bytes of payload to make room for; what is longer arrives `truncated`.
-        batch: datagrams to take over at once, 1 to 1024.
-        report_errors: hear of ICMP errors (IP_RECVERR, IPV6_RECVERR); see `errors`.
 
         Raises OSError as bind(2) and connect(2), socket.gaierror for a name, OverflowError for a port beyond
-        65535, ValueError for another argument out of range.
+        65535, ValueError and TypeError for wrong options.
         """
-        self._socket = open_socket(
-            address,
-            port,
-            peer=peer,
-            v6only=v6only,
-            reuse_port=reuse_port,
-            broadcast=broadcast,
-            interface=interface,
-            timestamps=timestamps,
-            gro=gro,
-            dont_fragment=dont_fragment,
-            receive_buffer=receive_buffer,
-            send_buffer=send_buffer,
-            report_errors=report_errors,
-        )
+        self._socket = open_socket(address, port, options)
         try:
-            self._batch = batch
+            self._batch = options.get("batch", 64)
             self._channel = Channel(
                 ipv6=self._socket.family == socket.AF_INET6,
                 port=self.port,
-                connected=peer is not None,
-                batch=batch,
-                largest=largest,
-                gso=gso,
+                connected_to=self._socket.getpeername() if options.get("peer") else None,
+                batch=self._batch,
+                largest=options.get("largest", LARGEST),
+                gso=options.get("gso", False),
             )
         except BaseException:
             self._socket.close()

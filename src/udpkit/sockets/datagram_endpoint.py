@@ -17,8 +17,8 @@ from typing import Any, TypeVar, cast
 
 from udpkit._native import Channel
 from udpkit.sockets.errors import error_report, exception
-from udpkit.sockets.opening import is_connected, tell
-from udpkit.sockets.packet_info import LARGEST, PeerAddress
+from udpkit.sockets.opening import LARGEST, is_connected, tell
+from udpkit.sockets.packet_info import PeerAddress
 from udpkit.sockets.readiness import readable, writable
 
 BATCH = 64
@@ -51,13 +51,9 @@ class DatagramTransport(asyncio.DatagramTransport):
         protocol: asyncio.DatagramProtocol,
         remote: Any,
     ) -> None:
-        connected = is_connected(sock)
+        peername = sock.getpeername() if is_connected(sock) else None
         super().__init__(
-            {
-                "socket": TransportSocket(sock),
-                "sockname": sock.getsockname(),
-                "peername": sock.getpeername() if connected else None,
-            }
+            {"socket": TransportSocket(sock), "sockname": sock.getsockname(), "peername": peername}
         )
         self._loop = loop
         self._socket = sock
@@ -66,10 +62,10 @@ class DatagramTransport(asyncio.DatagramTransport):
         self._remote = remote
         ipv6 = sock.family == socket.AF_INET6
         self._channel = Channel(
-            ipv6=ipv6, port=0, connected=connected, batch=BATCH, largest=LARGEST, gso=False
+            ipv6=ipv6, port=0, connected_to=peername, batch=BATCH, largest=LARGEST, gso=False
         )
         # Where everything goes that names no address.
-        self._default = self._channel.address_of(remote) if remote and not connected else None
+        self._default = self._channel.address_of(remote) if remote and not peername else None
         self._closing = False
         self._ended = False
         self._receiving = False
@@ -315,13 +311,13 @@ async def create_datagram_endpoint(
             raise ValueError(f"A datagram socket was expected, got {sock!r}")
         if any((local_addr, remote_addr, family, proto, flags, reuse_port, allow_broadcast)):
             raise ValueError("socket modifier keyword arguments can not be used when sock is specified.")
+        tell(sock, errors=True)
         remote = None
     else:
         ends = await _resolve(loop, local_addr, remote_addr, family, proto, flags)
         sock, remote = _open_first(ends, proto, bool(reuse_port), bool(allow_broadcast))
     try:
         sock.setblocking(False)
-        tell(sock, errors=True)
         transport = DatagramTransport(loop, sock, protocol_factory(), remote)
     except BaseException:
         sock.close()
@@ -385,6 +381,9 @@ def _open_first(
     for family, local, remote in ends:
         sock = socket.socket(family, socket.SOCK_DGRAM, proto)
         try:
+            tell(
+                sock, errors=True
+            )  # first: of what arrives before, the kernel would not say where it came to
             if reuse_port:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if allow_broadcast:

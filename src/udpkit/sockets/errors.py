@@ -32,7 +32,7 @@ class ErrorReport:
 
     kind: str
     """`port unreachable`, `host unreachable`, `time exceeded`, …: as RFC 792 and RFC 4443 call it. Of a local
-    error: `too big`, `no route`, `blocked by a local rule`, …"""
+    error: `too big`, `no route`, `blocked by a local rule`, …; `source address gone` (it left anyway)."""
     errno: int
     """What system calls say of it: `errno.ECONNREFUSED`, …"""
     origin: Literal["local", "icmp", "icmp6"]
@@ -50,7 +50,7 @@ class ErrorReport:
     mtu: int | None
     """Bytes that a packet may have on this path, IP header included, if the datagram was too big for it."""
     quoted: bytes
-    """The first bytes of the datagram's payload: as many as the ICMP message quotes."""
+    """The first bytes of the datagram's payload: as many as the ICMP message quotes, 64 if local."""
 
     def __str__(self) -> str:
         to = f" to {self.peer}" if self.peer else ""
@@ -63,6 +63,7 @@ class NetworkError(OSError):
     """A datagram could not be sent, or one sent earlier met an error. Carries the report."""
 
     report: ErrorReport
+    """What happened, to which datagram."""
 
 
 class Refused(NetworkError, ConnectionRefusedError):
@@ -87,7 +88,9 @@ EXCEPTIONS: dict[int, type[NetworkError]] = {
 def error_report(queued: _native.QueuedError) -> ErrorReport:
     """The public value of what the native module read."""
     local = queued.origin == "local"
-    if local:
+    if queued.stale:
+        kind = "source address gone"
+    elif local:
         kind = LOCAL_KINDS.get(queued.errno) or os.strerror(queued.errno).lower()
     else:
         kind = icmp.name(4 if queued.origin == "icmp" else 6, queued.icmp_type, queued.code)

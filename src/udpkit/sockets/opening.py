@@ -9,11 +9,50 @@ import errno
 import socket
 import struct
 from ipaddress import IPv6Address, ip_address
+from typing import TypedDict
 
 from udpkit.facts import Endpoint
 
 Peer = Endpoint | tuple[str, int] | tuple[str, int, int, int]
 """Who a datagram is for: an Endpoint, `(host, port)`, or `(host, port, flowinfo, scope_id)` for IPv6."""
+
+LARGEST = 65_535
+"""Bytes: no datagram's payload is longer (RFC 768)."""
+
+
+class Options(TypedDict, total=False):
+    """How to open a socket. All may be left out; what is not said otherwise is off then."""
+
+    peer: Peer | None
+    """Connect: talk to this endpoint only, and hear nobody else."""
+    v6only: bool
+    """An IPv6 socket takes no IPv4 (IPV6_V6ONLY)."""
+    reuse_port: bool
+    """Several sockets share the port, and the datagrams among them (SO_REUSEPORT)."""
+    broadcast: bool
+    """May send to broadcast addresses (SO_BROADCAST)."""
+    interface: str | None
+    """Only through this interface or VRF (SO_BINDTODEVICE)."""
+    timestamps: bool
+    """Datagrams know when the kernel received them (SO_TIMESTAMPNS)."""
+    gso: bool
+    """`send_many` and `reply_many` give datagrams of one size for one peer to the kernel as one."""
+    gro: bool
+    """Take such datagrams from the kernel as one, and split them (UDP_GRO). Some may be waiting here when the
+    descriptor is not readable: with select, take until there is none."""
+    dont_fragment: bool
+    """Too big a datagram is an error with the path's MTU, not fragments (IP_PMTUDISC_DO)."""
+    receive_buffer: int | None
+    """Bytes to ask the kernel for; what it gave is an attribute. As root beyond net.core.rmem_max, too."""
+    send_buffer: int | None
+    """The same for sending."""
+    largest: int
+    """Bytes of payload to make room for, 65,535 by default; what is longer arrives `truncated`."""
+    batch: int
+    """Datagrams to take from the kernel at once, 1 to 1024; 64 by default."""
+    report_errors: bool
+    """Hear of ICMP errors (IP_RECVERR, IPV6_RECVERR): `errors`. On by default."""
+
 
 IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_DO = 10, 23, 2
 UDP_GRO = 104
@@ -47,55 +86,40 @@ def tell(sock: socket.socket, *, header: bool = False, errors: bool = False) -> 
                 sock.setsockopt(socket.IPPROTO_IPV6, option, 1)
 
 
-def open_socket(
-    address: str,
-    port: int,
-    *,
-    peer: Peer | None,
-    v6only: bool,
-    reuse_port: bool,
-    broadcast: bool,
-    interface: str | None,
-    timestamps: bool,
-    gro: bool,
-    dont_fragment: bool,
-    receive_buffer: int | None,
-    send_buffer: int | None,
-    report_errors: bool,
-) -> socket.socket:
-    """A socket, bound and, where there is a peer, connected; what the arguments mean: `Socket`."""
+def open_socket(address: str, port: int, options: Options) -> socket.socket:
+    """A socket with these options, bound and, if there is a peer, connected."""
+    if unknown := options.keys() - Options.__annotations__.keys():
+        raise TypeError(f"no such option: {', '.join(sorted(unknown))}")
+    peer = options.get("peer")
     remote = resolve(*(peer if isinstance(peer, tuple) else (str(peer.address), peer.port))) if peer else None
     if address or remote:
         family, local = resolve(address or None, port, family=remote[0] if remote else 0)
     else:
         family, local = every_address(port)
+    ipv6 = family == socket.AF_INET6
     sock = socket.socket(family, socket.SOCK_DGRAM)
     try:
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6only)
-        tell(sock, header=True, errors=report_errors)
-        switches = [
-            (reuse_port, socket.SOL_SOCKET, socket.SO_REUSEPORT, 1),
-            (broadcast, socket.SOL_SOCKET, socket.SO_BROADCAST, 1),
-            (timestamps, socket.SOL_SOCKET, SO_TIMESTAMPNS, 1),
-            (gro, socket.IPPROTO_UDP, UDP_GRO, 1),
-            (dont_fragment, socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_DO),
-            (
-                dont_fragment and family == socket.AF_INET6,
-                socket.IPPROTO_IPV6,
-                IPV6_MTU_DISCOVER,
-                PMTUDISC_DO,
-            ),
-        ]
-        for wanted, level, option, value in switches:
+        if ipv6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, options.get("v6only", False))
+        tell(sock, header=True, errors=options.get("report_errors", True))
+        for wanted, level, option, value in (
+            (options.get("reuse_port"), socket.SOL_SOCKET, socket.SO_REUSEPORT, 1),
+            (options.get("broadcast"), socket.SOL_SOCKET, socket.SO_BROADCAST, 1),
+            (options.get("timestamps"), socket.SOL_SOCKET, SO_TIMESTAMPNS, 1),
+            (options.get("gro"), socket.IPPROTO_UDP, UDP_GRO, 1),
+            (options.get("dont_fragment"), socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_DO),
+            (ipv6 and options.get("dont_fragment"), socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_DO),
+        ):
             if wanted:
                 sock.setsockopt(level, option, value)
-        if interface:
+        if interface := options.get("interface"):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
-        if receive_buffer is not None:
-            set_buffer(sock, SO_RCVBUFFORCE, socket.SO_RCVBUF, receive_buffer)
-        if send_buffer is not None:
-            set_buffer(sock, SO_SNDBUFFORCE, socket.SO_SNDBUF, send_buffer)
+        for size, force, option in (
+            (options.get("receive_buffer"), SO_RCVBUFFORCE, socket.SO_RCVBUF),
+            (options.get("send_buffer"), SO_SNDBUFFORCE, socket.SO_SNDBUF),
+        ):
+            if size is not None:
+                set_buffer(sock, force, option, size)
         sock.bind(local)
         if remote:
             sock.connect(remote[1])

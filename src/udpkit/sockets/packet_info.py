@@ -8,10 +8,7 @@ from typing import Any
 from udpkit._native import Channel, Path
 from udpkit.facts import Address
 from udpkit.sockets.errors import too_late
-from udpkit.sockets.opening import tell
-
-LARGEST = 65_535
-"""Bytes: no datagram is longer (RFC 768)."""
+from udpkit.sockets.opening import LARGEST, tell
 
 
 class PeerAddress(tuple[Any, ...]):
@@ -23,6 +20,7 @@ class PeerAddress(tuple[Any, ...]):
     """
 
     path: Path
+    """For sendto(): the address that was asked, and the interface."""
 
     def __new__(cls, fields: tuple[Any, ...], path: Path) -> PeerAddress:
         """Made by drop-ins."""
@@ -72,7 +70,7 @@ class PacketInfoSocket(socket.socket):
                 raise ValueError(f"not a UDP socket: {self!r}")
             tell(self)
             ipv6 = self.family == socket.AF_INET6
-            self._channel = Channel(ipv6=ipv6, port=0, connected=False, batch=1, largest=LARGEST, gso=False)
+            self._channel = Channel(ipv6=ipv6, port=0, connected_to=None, batch=1, largest=LARGEST, gso=False)
         except BaseException:
             if fileno is None:
                 self.close()
@@ -114,6 +112,7 @@ class PacketInfoMixIn:
     """
 
     socket: socket.socket
+    """The server's; a PacketInfoSocket once it is bound."""
 
     def server_bind(self) -> None:
         """Take over the socket that the server has made, and bind it."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING
 
 from udpkit._native import Datagram
 from udpkit.sockets.common import Common, Data
 from udpkit.sockets.errors import too_late
-from udpkit.sockets.opening import Peer
+from udpkit.sockets.opening import Options, Peer
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class Socket(Common):
@@ -22,7 +25,7 @@ class Socket(Common):
     """
 
     def __init__(
-        self, address: str = "", port: int = 0, *, timeout: float | None = None, **options: Any
+        self, address: str = "", port: int = 0, *, timeout: float | None = None, **options: Unpack[Options]
     ) -> None:
         """Bind to a local address and port; with `peer`, connect.
 
