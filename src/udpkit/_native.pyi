@@ -242,18 +242,21 @@ class Channel:
         ipv6: bool,
         port: int,
         connected_to: tuple[Any, ...] | None,
+        raises: bool,
         batch: int,
         largest: int,
         gso: bool,
     ) -> Channel:
         """For a socket of this family, local port and peer; ``batch`` datagrams of ``largest`` bytes at once.
 
+        With ``raises`` an earlier datagram's error is raised by ``send`` and patient calls; without, kept.
+
         Raises ValueError if there is no room for that.
         """
     def recv(self, fd: int, timeout: float | None, /) -> Datagram | None:
         """One datagram, whatever is reported meanwhile; None if none came in time.
 
-        Raises ``udpkit.TruncatedControl``, and on a connected socket ``udpkit.NetworkError``.
+        Raises ``udpkit.TruncatedControl``, and ``udpkit.NetworkError`` if the channel ``raises``.
         """
     def recv_many(self, fd: int, maximum: int, timeout: float | None, patient: bool, /) -> list[Datagram]:
         """The datagrams that are there, or the first to come; at most a batch.
@@ -289,9 +292,10 @@ class Channel:
         data: bytes | bytearray | memoryview,
         peer: Endpoint | tuple[str, int] | tuple[str, int, int, int] | PeerAddress | None,
         timeout: float | None,
+        flags: int = 0,
         /,
     ) -> bool:
-        """Send one. False if the send buffer stayed full. Raises ``udpkit.NetworkError``."""
+        """Send one. ``flags`` as sendmsg(2). False if the send buffer stayed full. Raises ``udpkit.NetworkError``."""
     def send_many(
         self,
         fd: int,
@@ -308,8 +312,8 @@ class Channel:
     def reports(self, fd: int, /) -> list[QueuedError]:
         """Every error report since the last call, oldest first; does not wait."""
     @property
-    def reported(self) -> bool:
-        """Whether there are reports that have been read from the kernel, but not taken."""
+    def reported(self) -> int:
+        """How many reports have been read from the kernel, whether they were taken or not."""
     @property
     def stale_sources(self) -> int:
         """Datagrams that left from the route's address, since the host had lost theirs."""

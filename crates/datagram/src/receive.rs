@@ -106,7 +106,7 @@ impl Arena {
     ///
     /// # Errors
     /// Those of recvmmsg(2): `WouldBlock` when nothing is there, `Interrupted` when a signal came, or an error
-    /// that was pending on the socket.
+    /// that was pending on the socket. `ESHUTDOWN` if somebody has shut it down, which wakes who waits.
     pub fn receive(&mut self, fd: BorrowedFd<'_>, maximum: usize, flags: libc::c_int) -> io::Result<()> {
         self.received = 0;
         let count = maximum.min(self.headers.len());
@@ -122,7 +122,13 @@ impl Arena {
             let count = u32::try_from(count).unwrap_or(u32::MAX);
             libc::recvmmsg(fd.as_raw_fd(), self.headers.as_mut_ptr(), count, flags, std::ptr::null_mut())
         };
-        self.received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+        let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+        // shutdown(2) makes the kernel hand over nothing, from nobody, as often as it is asked.
+        let from_somebody = |header: &&libc::mmsghdr| header.msg_hdr.msg_namelen > 0;
+        self.received = self.headers[..received].iter().take_while(from_somebody).count();
+        if self.received == 0 {
+            return Err(io::Error::from_raw_os_error(libc::ESHUTDOWN));
+        }
         Ok(())
     }
 

@@ -81,6 +81,7 @@ impl Report {
 #[derive(Debug, Default)]
 pub struct Reports {
     kept: VecDeque<Report>,
+    total: u64,
     lost: u64,
 }
 
@@ -104,6 +105,12 @@ impl Reports {
         }
     }
 
+    /// How many there have been, whether kept, taken or lost.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -117,6 +124,7 @@ impl Reports {
 
     /// Keep one more.
     pub fn add(&mut self, report: Report) {
+        self.total += 1;
         if self.kept.len() == KEPT {
             self.kept.pop_front();
             self.lost += 1;

@@ -55,6 +55,8 @@ pub struct Deliver<'a> {
     pub family: Family,
     /// Let the kernel cut one message into datagrams where several go the same way (`UDP_SEGMENT` in udp(7)).
     pub gso: bool,
+    /// Flags of sendmsg(2), beside `MSG_DONTWAIT`.
+    pub flags: libc::c_int,
     /// Stop at an error that an earlier datagram had met, before the next is sent.
     pub stop_at_earlier: bool,
 }
@@ -231,7 +233,8 @@ impl Outbox {
         #[expect(unsafe_code, reason = "a system call")]
         let sent = unsafe {
             let count = u32::try_from(messages).unwrap_or(u32::MAX);
-            libc::sendmmsg(how.fd.as_raw_fd(), self.headers.as_mut_ptr(), count, libc::MSG_DONTWAIT)
+            let flags = how.flags | libc::MSG_DONTWAIT;
+            libc::sendmmsg(how.fd.as_raw_fd(), self.headers.as_mut_ptr(), count, flags)
         };
         let sent = usize::try_from(sent).map_err(|_| io::Error::last_os_error())?;
         Ok(self.spans[..sent].iter().sum())

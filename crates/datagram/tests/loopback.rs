@@ -36,7 +36,7 @@ fn receive(arena: &mut Arena, socket: &UdpSocket, maximum: usize) -> Vec<(Vec<u8
 }
 
 fn deliver(socket: &UdpSocket, datagrams: &[Outgoing<'_>], gso: bool) -> (Outcome, Reports) {
-    let how = Deliver { fd: socket.as_fd(), family: Family::V4, gso, stop_at_earlier: false };
+    let how = Deliver { fd: socket.as_fd(), family: Family::V4, gso, flags: 0, stop_at_earlier: false };
     let mut reports = Reports::default();
     let outcome = Outbox::new(256).deliver(&how, datagrams, &mut reports).unwrap();
     (outcome, reports)

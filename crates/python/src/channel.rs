@@ -34,6 +34,7 @@ pub(crate) struct Channel {
     family: Family,
     port: u16,
     connected_to: Option<SocketAddr>,
+    raises: bool,
     batch: usize,
     largest: usize,
     gso: bool,
@@ -66,11 +67,12 @@ impl Deadline {
 #[pymethods]
 impl Channel {
     #[new]
-    #[pyo3(signature = (*, ipv6, port, connected_to, batch, largest, gso))]
+    #[pyo3(signature = (*, ipv6, port, connected_to, raises, batch, largest, gso))]
     fn new(
         ipv6: bool,
         port: u16,
         connected_to: Option<&Bound<'_, PyTuple>>,
+        raises: bool,
         batch: usize,
         largest: usize,
         gso: bool,
@@ -82,6 +84,7 @@ impl Channel {
             family: if ipv6 { Family::V6 } else { Family::V4 },
             port,
             connected_to: connected_to.map(from_fields).transpose()?,
+            raises,
             batch,
             largest,
             gso,
@@ -143,12 +146,8 @@ impl Channel {
     ) -> Result<Bound<'py, PyList>> {
         let arena = self.receive(py, fd, maximum, flags, timeout, patient)?;
         let received = PyList::empty(py);
-        {
-            let mut addresses = locked(&self.addresses);
-            for datagram in arena.datagrams().map_err(truncated_control)? {
-                let address = self.address(py, &mut addresses, &datagram)?;
-                received.append((PyBytes::new(py, datagram.data), address))?;
-            }
+        for datagram in arena.datagrams().map_err(truncated_control)? {
+            received.append((PyBytes::new(py, datagram.data), self.address(py, &datagram)?))?;
         }
         self.put_back(arena);
         Ok(received)
@@ -165,12 +164,12 @@ impl Channel {
         timeout: Option<f64>,
     ) -> Result<Option<bool>> {
         let parcel = Parcel { data: payload(data)?, way: Way::Answer(request.get().path) };
-        let delivered = self.deliver(py, fd, &[parcel], Deadline::after(timeout)?, false)?;
+        let delivered = self.deliver(py, fd, &[parcel], Deadline::after(timeout)?, 0, false)?;
         Ok((delivered.done == 1).then_some(delivered.failed == 0))
     }
 
     /// Send one datagram. Whether it went before the deadline; raises what prevented it.
-    #[pyo3(signature = (fd, data, peer, timeout, /))]
+    #[pyo3(signature = (fd, data, peer, timeout, flags = 0, /))]
     fn send(
         &self,
         py: Python<'_>,
@@ -178,9 +177,10 @@ impl Channel {
         data: &Bound<'_, PyAny>,
         peer: &Bound<'_, PyAny>,
         timeout: Option<f64>,
+        flags: i32,
     ) -> Result<bool> {
         let parcel = Parcel { data: payload(data)?, way: Way::to(peer)? };
-        let delivered = self.deliver(py, fd, &[parcel], Deadline::after(timeout)?, true)?;
+        let delivered = self.deliver(py, fd, &[parcel], Deadline::after(timeout)?, flags, true)?;
         match delivered.raised {
             Some(report) => Err(self.network_error(py, report)?),
             None => Ok(delivered.done == 1),
@@ -248,10 +248,9 @@ impl Channel {
         }
     }
 
-    /// Whether there are reports that nobody has taken.
     #[getter]
-    fn reported(&self) -> bool {
-        !locked(&self.reports).is_empty()
+    fn reported(&self) -> u64 {
+        locked(&self.reports).total()
     }
 
     #[getter]
@@ -295,6 +294,7 @@ impl Channel {
                     continue;
                 }
                 std::io::ErrorKind::WouldBlock => None,
+                _ if error.raw_os_error() == Some(libc::ESHUTDOWN) => return Err(error.into()),
                 _ => Some(error.raw_os_error().ok_or(error)?),
             };
             // Nothing there: woken nevertheless, since a queue of errors wakes, too.
@@ -302,7 +302,7 @@ impl Channel {
                 let drained = py.detach(|| {
                     let mut reports = locked(&self.reports);
                     let drained = reports.drain(fd, told)?;
-                    let raising = drained.earlier && patient && self.connected_to.is_some();
+                    let raising = drained.earlier && patient && self.raises;
                     let raised = raising.then(|| reports.pop()).flatten();
                     std::io::Result::Ok((drained.earlier, raised))
                 })?;
@@ -337,20 +337,22 @@ impl Channel {
     }
 
     /// The address of a datagram's sender as Python's own sockets have it, which remembers the path back.
-    fn address<'py>(
-        &self,
-        py: Python<'py>,
-        addresses: &mut HashMap<udpkit_datagram::Path, Py<PyAny>>,
-        received: &Received<'_>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        if let Some(address) = addresses.get(&received.path) {
-            return Ok(address.bind(py).clone());
+    ///
+    /// No Python code runs while the lock is held: it could let another thread run, which would wait for the
+    /// lock and never let this one go on.
+    fn address<'py>(&self, py: Python<'py>, received: &Received<'_>) -> PyResult<Bound<'py, PyAny>> {
+        let known = locked(&self.addresses).get(&received.path).map(|address| address.clone_ref(py));
+        if let Some(address) = known {
+            return Ok(address.into_bound(py));
         }
         let address = self.make_address(py, received.path)?;
-        if addresses.len() == ADDRESSES {
-            addresses.clear();
-        }
-        addresses.insert(received.path, address.clone().unbind());
+        let kept = address.clone().unbind();
+        let _dropped_later = {
+            let mut addresses = locked(&self.addresses);
+            let full = addresses.len() == ADDRESSES;
+            let old = if full { std::mem::take(&mut *addresses) } else { HashMap::new() };
+            (old, addresses.insert(received.path, kept))
+        };
         Ok(address)
     }
 
@@ -430,7 +432,7 @@ impl Channel {
             for item in items.by_ref().take(OUTBOX) {
                 parcels.push(parcel(&item?)?);
             }
-            let delivered = self.deliver(py, fd, &parcels, deadline, false)?;
+            let delivered = self.deliver(py, fd, &parcels, deadline, 0, false)?;
             done += delivered.done;
             if parcels.len() < OUTBOX || delivered.done < parcels.len() {
                 return Ok(done);
@@ -445,6 +447,7 @@ impl Channel {
         fd: RawFd,
         parcels: &[Parcel<'_>],
         deadline: Deadline,
+        flags: i32,
         raising: bool,
     ) -> Result<Delivered> {
         let fd = borrow(fd)?;
@@ -453,7 +456,8 @@ impl Channel {
             fd,
             family: self.family,
             gso: self.gso,
-            stop_at_earlier: raising && self.connected_to.is_some(),
+            flags,
+            stop_at_earlier: raising && self.raises,
         };
         let pooled = locked(&self.outboxes).pop();
         let mut outbox = pooled.unwrap_or_else(|| Outbox::new(OUTBOX));

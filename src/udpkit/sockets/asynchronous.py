@@ -60,19 +60,19 @@ class AsyncSocket(Common):
 
         Empty when an error report came instead: see `errors`.
         """
-        if not self._received:
+        wanted = self._wanted(maximum)
+        if wanted and not self._received:
             await self._fill(patient=False)
-        wanted = len(self._received) if maximum is None else min(maximum, len(self._received))
-        return [self._received.popleft() for _ in range(wanted)]
+        return [self._received.popleft() for _ in range(min(wanted, len(self._received)))]
 
     async def _fill(self, *, patient: bool) -> None:
         """Wait until something was received; unless `patient`, until there is an error report, too."""
         async with self._receiving:
             await checkpoint()
             while not self._received:  # another task may have filled it meanwhile
-                batch = self._channel.recv_many(self._open(), self._batch, 0, patient)
-                self._received.extend(batch)
-                if batch or (not patient and self._channel.reported):
+                reported = self._channel.reported
+                self._received += self._channel.recv_many(self._open(), self._batch, 0, patient)
+                if self._received or (not patient and self._channel.reported > reported):
                     return
                 await anyio.wait_readable(self._readable)
 
@@ -104,6 +104,7 @@ class AsyncSocket(Common):
 
     async def _wait_for_room(self) -> None:
         async with self._sending:
+            self._open()
             self._writable = self._writable or writable(self._socket)
             await anyio.wait_readable(self._writable)
 
@@ -121,6 +122,7 @@ class AsyncSocket(Common):
                     anyio.notify_closing(watch)
                     watch.close()
             self._socket.close()
+            self._received.clear()
         await checkpoint()
 
     def __aiter__(self) -> AsyncSocket:

@@ -45,17 +45,28 @@ class Common:
         self._socket = open_socket(address, port, options)
         try:
             self._batch = options.get("batch", 64)
+            peername = self._socket.getpeername() if options.get("peer") else None
             self._channel = Channel(
                 ipv6=self._socket.family == socket.AF_INET6,
                 port=self.port,
-                connected_to=self._socket.getpeername() if options.get("peer") else None,
+                connected_to=peername,
+                raises=peername is not None,
                 batch=self._batch,
-                largest=options.get("largest", LARGEST),
+                # Several datagrams that GRO has made one need the room of the largest.
+                largest=LARGEST if options.get("gro") else options.get("largest", LARGEST),
                 gso=options.get("gso", False),
             )
         except BaseException:
             self._socket.close()
             raise
+
+    def _wanted(self, maximum: int | None) -> int:
+        """How many datagrams to receive at once."""
+        if maximum is None:
+            return self._batch
+        if maximum < 0:
+            raise ValueError(f"{maximum} datagrams are less than none")
+        return maximum
 
     def errors(self) -> list[ErrorReport]:
         """What happened to datagrams since the last call, oldest first; does not wait.

@@ -62,8 +62,9 @@ class DatagramTransport(asyncio.DatagramTransport):
         self._remote = remote
         ipv6 = sock.family == socket.AF_INET6
         self._channel = Channel(
-            ipv6=ipv6, port=0, connected_to=peername, batch=BATCH, largest=LARGEST, gso=False
+            ipv6=ipv6, port=0, connected_to=peername, raises=False, batch=BATCH, largest=LARGEST, gso=False
         )
+        self._connected = peername is not None
         # Where everything goes that names no address.
         self._default = self._channel.address_of(remote) if remote and not peername else None
         self._closing = False
@@ -73,7 +74,7 @@ class DatagramTransport(asyncio.DatagramTransport):
         self._readable = readable(sock)
         self._writable: select.epoll | None = None
         self._paused = False
-        self._hearing = False
+        self._heard = 0
         self._unsent: list[tuple[bytes, Any]] = []
         self._size = 0
         self.set_write_buffer_limits()
@@ -111,18 +112,22 @@ class DatagramTransport(asyncio.DatagramTransport):
     def sendto(self, data: Any, addr: Any = None) -> None:
         """Send a datagram; to an address that datagram_received() gave, from the address that was asked.
 
-        What the kernel has no room for is buffered; error_received() hears of what it refuses. Raises
-        TypeError for what is no bytes-like object, ValueError for another address than the remote one, and
-        what socket.getaddrinfo() raises for a name.
+        What the kernel has no room for is buffered; error_received() hears of what it refuses, and of names
+        that nobody knows. Raises TypeError for what is no bytes-like object, ValueError for another address
+        than the remote one.
         """
         if type(data) is not bytes:
             data = bytes(memoryview(data))
-        if self._remote:
-            if addr not in (None, self._remote):
-                raise ValueError(f"Invalid address: must be None or {self._remote}")
+        if self._remote and addr not in (None, self._remote):
+            raise ValueError(f"Invalid address: must be None or {self._remote}")
+        if self._remote or self._connected:
             addr = self._default
         elif type(addr) is not PeerAddress:
-            addr = self._address(addr)
+            try:
+                addr = self._address(addr)
+            except OSError as error:  # an unknown name
+                self._protocol.error_received(error)
+                return
         if self._closing:
             return
         self._unsent.append((data, addr))
@@ -171,16 +176,17 @@ class DatagramTransport(asyncio.DatagramTransport):
 
     def _hear_soon(self) -> None:
         """Tell the protocol of errors, but not in the middle of what it is doing."""
-        if self._channel.reported and not self._hearing:
-            self._hearing = True
+        if self._channel.reported > self._heard:
+            self._heard = self._channel.reported
             self._loop.call_soon(self._hear)
 
     def _hear(self) -> None:
-        self._hearing = False
-        if self._ended:
+        if self._closing:
             return
         for queued in self._channel.reports(self._descriptor):
-            self._protocol.error_received(exception(error_report(queued)))
+            self._call_protocol(self._protocol.error_received, exception(error_report(queued)))
+            if self._closing:
+                return
 
     def get_write_buffer_size(self) -> int:
         """Bytes in the buffer, with 8 for each datagram's header."""
@@ -211,9 +217,9 @@ class DatagramTransport(asyncio.DatagramTransport):
             self._paused = False
             self._call_protocol(self._protocol.resume_writing)
 
-    def _call_protocol(self, method: Callable[[], None]) -> None:
+    def _call_protocol(self, method: Callable[..., None], *arguments: Any) -> None:
         try:
-            method()
+            method(*arguments)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
@@ -309,8 +315,19 @@ async def create_datagram_endpoint(
     if sock is not None:
         if sock.type != socket.SOCK_DGRAM or sock.family not in IP_FAMILIES:
             raise ValueError(f"A datagram socket was expected, got {sock!r}")
-        if any((local_addr, remote_addr, family, proto, flags, reuse_port, allow_broadcast)):
-            raise ValueError("socket modifier keyword arguments can not be used when sock is specified.")
+        modifiers = {
+            "local_addr": local_addr,
+            "remote_addr": remote_addr,
+            "family": family,
+            "proto": proto,
+            "flags": flags,
+            "reuse_port": reuse_port,
+            "allow_broadcast": allow_broadcast,
+        }
+        if given := ", ".join(f"{name}={value}" for name, value in modifiers.items() if value):
+            raise ValueError(
+                f"socket modifier keyword arguments can not be used when sock is specified. ({given})"
+            )
         tell(sock, errors=True)
         remote = None
     else:

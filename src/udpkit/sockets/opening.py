@@ -47,7 +47,7 @@ class Options(TypedDict, total=False):
     send_buffer: int | None
     """The same for sending."""
     largest: int
-    """Bytes of payload to make room for, 65,535 by default; what is longer arrives `truncated`."""
+    """Bytes of payload to make room for, 65,535 by default or with `gro`; what is longer arrives `truncated`."""
     batch: int
     """Datagrams to take from the kernel at once, 1 to 1024; 64 by default."""
     report_errors: bool
@@ -91,7 +91,11 @@ def open_socket(address: str, port: int, options: Options) -> socket.socket:
     if unknown := options.keys() - Options.__annotations__.keys():
         raise TypeError(f"no such option: {', '.join(sorted(unknown))}")
     peer = options.get("peer")
-    remote = resolve(*(peer if isinstance(peer, tuple) else (str(peer.address), peer.port))) if peer else None
+    if isinstance(peer, Endpoint):
+        peer = (str(peer.address), peer.port)
+    if not (peer is None or (isinstance(peer, tuple) and len(peer) in (2, 4))):
+        raise TypeError("a peer is (host, port) or an Endpoint")
+    remote = resolve(*peer) if peer else None
     if address or remote:
         family, local = resolve(address or None, port, family=remote[0] if remote else 0)
     else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import operator
 import socket
 from typing import Any
 
@@ -70,7 +72,9 @@ class PacketInfoSocket(socket.socket):
                 raise ValueError(f"not a UDP socket: {self!r}")
             tell(self)
             ipv6 = self.family == socket.AF_INET6
-            self._channel = Channel(ipv6=ipv6, port=0, connected_to=None, batch=1, largest=LARGEST, gso=False)
+            self._channel = Channel(
+                ipv6=ipv6, port=0, connected_to=None, raises=True, batch=1, largest=LARGEST, gso=False
+            )
         except BaseException:
             if fileno is None:
                 self.close()
@@ -78,18 +82,30 @@ class PacketInfoSocket(socket.socket):
                 self.detach()
             raise
 
-    def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, PeerAddress]:
-        """As socket.recvfrom(); the address is a PeerAddress."""
-        timeout = self.gettimeout()
-        received = self._channel.recv_from(self.fileno(), 1, timeout, True, flags)
+    def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, PeerAddress | None]:
+        """As socket.recvfrom(); the address is a PeerAddress, and None after shutdown()."""
+        size = operator.index(bufsize)
+        if size < 0:
+            raise ValueError("negative buffersize in recvfrom")
+        timeout = self._timeout(flags)
+        try:
+            received = self._channel.recv_from(self.fileno(), 1, timeout, True, flags)
+        except OSError as error:
+            if error.errno != errno.ESHUTDOWN:
+                raise
+            return b"", None
         if not received:
             raise too_late(timeout)
         [(data, address)] = received
-        return data[:bufsize], address
+        return data[:size], address
 
-    def recvfrom_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> tuple[int, PeerAddress]:
+    def recvfrom_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> tuple[int, PeerAddress | None]:
         """As socket.recvfrom_into(); the address is a PeerAddress."""
         view = memoryview(buffer).cast("B")
+        if view.readonly:
+            raise TypeError("recvfrom_into() needs a read-write bytes-like object")
+        if not 0 <= nbytes <= len(view):
+            raise ValueError("nbytes is negative, or greater than the length of the buffer")
         data, address = self.recvfrom(nbytes or len(view), flags)
         view[: len(data)] = data
         return len(data), address
@@ -97,12 +113,15 @@ class PacketInfoSocket(socket.socket):
     def sendto(self, data: Any, *flags_and_address: Any) -> int:
         """As socket.sendto(): from the address that was asked, if the address is one of recvfrom()."""
         [*flags, address] = flags_and_address or [None]
-        if not isinstance(address, PeerAddress) or any(flags):
+        if not isinstance(address, PeerAddress) or len(flags) > 1:
             return super().sendto(data, *flags_and_address)
-        timeout = self.gettimeout()
-        if not self._channel.send(self.fileno(), data, address, timeout):
+        timeout = self._timeout(*flags)
+        if not self._channel.send(self.fileno(), data, address, timeout, *flags):
             raise too_late(timeout)
         return memoryview(data).nbytes
+
+    def _timeout(self, flags: int = 0) -> float | None:
+        return 0 if flags & socket.MSG_DONTWAIT else self.gettimeout()
 
 
 class PacketInfoMixIn:
@@ -116,5 +135,7 @@ class PacketInfoMixIn:
 
     def server_bind(self) -> None:
         """Take over the socket that the server has made, and bind it."""
-        self.socket = PacketInfoSocket(fileno=self.socket.detach())
+        plain = self.socket
+        self.socket = PacketInfoSocket(fileno=plain.fileno())
+        plain.detach()
         super().server_bind()  # type: ignore[misc]

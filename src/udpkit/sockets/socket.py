@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -41,8 +42,8 @@ class Socket(Common):
 
     @timeout.setter
     def timeout(self, seconds: float | None) -> None:
-        if seconds is not None and not seconds >= 0:
-            raise ValueError(f"timeout {seconds} is less than nothing")
+        if seconds is not None and not 0 <= seconds < inf:
+            raise ValueError(f"timeout {seconds} is not a number of seconds")
         self._timeout = None if seconds is None else float(seconds)
 
     def recv(self) -> Datagram:
@@ -61,8 +62,7 @@ class Socket(Common):
 
         Empty when none came in time, or an error report came instead: see `errors`. Raises no NetworkError.
         """
-        wanted = self._batch if maximum is None else maximum
-        return self._channel.recv_many(self._socket.fileno(), wanted, self._timeout, False)
+        return self._channel.recv_many(self._socket.fileno(), self._wanted(maximum), self._timeout, False)
 
     def reply(self, request: Datagram, data: Data) -> bool:
         """Answer from the address that was asked. Returns whether the kernel took the answer.
