@@ -1,148 +1,90 @@
-"""udpkit.sockets.Socket on hosts with several addresses."""
+"""Servers on hosts whose addresses change, and on hosts with several routing tables."""
 
 from __future__ import annotations
 
 import socket
-import sys
 from collections.abc import Iterator
 
 import pytest
 
-from udpkit.lab import Host, Lab, Program, wait_until
-from udpkit.lab.commands import resolve
+from udpkit.lab import CommandFailed, Lab, wait_until
 
-PORT = 56789
+from .conftest import IPV4, IPV6, Opener, Stage
+from .flavours import FLAVOURS
+from .serving import serving, standing_still, wait_for_addresses, waiting_bytes
 
-BRIDGE = "172.17.0.1"
-ADDRESSES = {
-    "plain": "192.0.2.1",
-    "secondary": "192.0.2.7",
-    "bridge": BRIDGE,
-    "alias on lo": "198.51.100.9",
-}
-
-CAREFUL = f"""
-import sys
-from udpkit.sockets import Socket
-with Socket("0.0.0.0", {PORT}) as server:
-    print("open", flush=True)
-    while True:
-        request = server.recv()
-        print(f"asked {{request.local}}", flush=True)
-        sys.stdin.readline()
-        server.reply(request, request.data)
-        print(f"stale {{server.stale_sources}}", flush=True)
-"""
-"""Says which address was asked, waits for a line before it answers, says how many sources were stale."""
-
-
-@pytest.fixture
-def hosts() -> Iterator[tuple[Host, Host]]:
-    """A server with an address of each kind, and a client behind its bridge."""
-    with Lab() as lab:
-        server, client = lab.host("server"), lab.host("client")
-        lab.plug(server, "eth0")
-        server.address("eth0", "192.0.2.1/24", "192.0.2.7/24")
-        server.address("lo", "198.51.100.9/32")
-        server.bridge("docker0", f"{BRIDGE}/16")
-        lab.link(client, "eth0", server, "docker0")
-        client.address("eth0", "172.17.0.3/16")
-        client.ip(f"route add default via {BRIDGE}")
-        yield server, client
-
-
-@pytest.fixture
-def asker(hosts: tuple[Host, Host]) -> Iterator[socket.socket]:
-    """A socket on the client; connected, it takes an answer only from where it asked."""
-    with hosts[1].socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
-        asker.settimeout(5)
-        yield asker
-
-
-def start(server: Host, line: str) -> Program:
-    program = server.run(*resolve(line).argv)
-    server.wait_for_port(PORT)
-    return program
-
-
-def start_careful(server: Host) -> Program:
-    program = server.run(sys.executable, "-I", "-c", CAREFUL)
-    wait_for(program, "open")
-    return program
-
-
-def wait_for(program: Program, line: str) -> None:
-    """Wait until it has printed this line."""
-    wait_until(
-        lambda: line in program.output.decode().splitlines(),
-        [program],
-        timeout=5,
-        what=f"“{line}” was not printed",
-    )
-
-
-def exchange(program: Program, asker: socket.socket, address: str) -> bytes:
-    """Ask, connected; the answer is what is typed into the server once it has heard."""
-    asker.connect((address, PORT))
-    asker.send(b"ping\n")
-    wait_for(program, "ping")
-    program.type(b"pong")
-    return asker.recv(100)
-
-
-@pytest.mark.parametrize("address", ADDRESSES.values(), ids=ADDRESSES.keys())
-def test_a_connected_client_gets_its_answer_from_any_address(
-    hosts: tuple[Host, Host], asker: socket.socket, address: str
-) -> None:
-    program = start(hosts[0], f"udpkit-serve 0.0.0.0 {PORT}")
-    assert exchange(program, asker, address) == b"pong"
-
-
-@pytest.mark.parametrize("address", ADDRESSES.values(), ids=ADDRESSES.keys())
-def test_a_plain_server_answers_from_the_address_that_the_route_prefers(
-    hosts: tuple[Host, Host], asker: socket.socket, address: str
-) -> None:
-    """So the test above would fail, but for the bridge's own address, if the source were not pinned."""
-    program = start(hosts[0], f"talk serve 0.0.0.0 {PORT}")
-    asker.sendto(b"ping\n", (address, PORT))
-    wait_for(program, "ping")
-    program.type(b"pong")
-    assert asker.recvfrom(100) == (b"pong", (BRIDGE, PORT))
+PORT = 5300
 
 
 @pytest.mark.parametrize(
-    "destination", ["172.17.255.255", "255.255.255.255", "224.0.0.1"], ids=["subnet", "limited", "multicast"]
+    ("family", "addresses", "length"),
+    [(socket.AF_INET, IPV4, 24), (socket.AF_INET6, IPV6, 64)],
+    ids=["IPv4", "IPv6"],
 )
-def test_a_broadcast_or_multicast_request_is_answered_from_the_hosts_own_address(
-    hosts: tuple[Host, Host], asker: socket.socket, destination: str
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_an_address_that_left_before_the_answer_harms_nobody(
+    stage: Stage, flavour: str, family: int, addresses: tuple[str, ...], length: int
 ) -> None:
-    server = start_careful(hosts[0])
-    asker.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-    asker.bind(("172.17.0.3", 0))
-    asker.sendto(b"who?", (destination, PORT))
-    server.type(b"\n")
-    assert asker.recvfrom(100) == (b"who?", (BRIDGE, PORT))
-    wait_for(server, f"asked {BRIDGE}:{PORT}")
-    wait_for(server, "stale 0")
+    """That answer leaves from where the route prefers, and the next from where it was asked."""
+    stays, leaves, *_ = addresses
+    with (
+        stage.client.socket(family, socket.SOCK_DGRAM) as asker,
+        serving(stage.server, flavour, "", PORT) as server,
+    ):
+        asker.settimeout(20)
+        wait_for_addresses(stage.server, stage.client)
+        with standing_still(server):
+            asker.sendto(b"ping", (leaves, PORT))
+            wait_until(
+                lambda: waiting_bytes(stage.server, PORT),
+                timeout=20,
+                what="the datagram did not arrive",
+                polling=True,
+            )
+            asker.sendto(b"still there?", (stays, PORT))
+            stage.server.ip(f"address del {leaves}/{length} dev eth0")
+        answers = {data: address[:2] for data, address in (asker.recvfrom(100) for _ in range(2))}
+        assert answers == {b"ping": (stays, PORT), b"still there?": (stays, PORT)}
+
+        nodad = "nodad" if family == socket.AF_INET6 else ""
+        stage.server.ip(f"address add {leaves}/{length} dev eth0 {nodad}")
+        wait_for_addresses(stage.server)
+        asker.connect((leaves, PORT))
+        asker.send(b"back again?")
+        assert asker.recv(100) == b"back again?"
 
 
-def test_an_address_that_left_before_the_answer_drops_the_pin_and_is_counted(
-    hosts: tuple[Host, Host], asker: socket.socket
+@pytest.fixture
+def vrf() -> Iterator[Stage]:
+    """A server whose cable lies in a VRF, `vrf0`, with a routing table of its own."""
+    with Lab() as lab:
+        stage = Stage(lab, lab.host("server"), lab.host("client"))
+        try:
+            stage.server.ip("link add vrf0 type vrf table 10")
+        except CommandFailed as failure:
+            if "Unknown device type" not in str(failure):
+                raise
+            pytest.skip("this kernel has no VRF")
+        stage.server.ip("link set vrf0 up")
+        lab.link(stage.server, "eth0", stage.client, "eth0")
+        stage.server.ip("link set eth0 master vrf0")
+        stage.server.address("eth0", *(f"{address}/24" for address in IPV4[:2]))
+        stage.server.address("eth0", *(f"{address}/64" for address in IPV6[:2]))
+        stage.client.address("eth0", f"{IPV4[2]}/24", f"{IPV6[2]}/64")
+        wait_for_addresses(stage.server, stage.client)
+        yield stage
+
+
+@pytest.mark.parametrize("address", [*IPV4[:2], *IPV6[:2]])
+def test_a_server_in_a_vrf_answers_from_the_address_that_was_asked(
+    vrf: Stage, blocking: Opener, address: str
 ) -> None:
-    server = start_careful(hosts[0])
-    asker.sendto(b"ping", ("192.0.2.7", PORT))
-    wait_for(server, f"asked 192.0.2.7:{PORT}")
-    hosts[0].ip("address del 192.0.2.7/24 dev eth0")
-    server.type(b"\n")
-    assert asker.recvfrom(100) == (b"ping", (BRIDGE, PORT))
-    wait_for(server, "stale 1")
-
-    asker.sendto(b"still there?", ("192.0.2.1", PORT))  # and the next request is answered as ever
-    server.type(b"\n")
-    assert asker.recvfrom(100) == (b"still there?", ("192.0.2.1", PORT))
-    wait_until(
-        lambda: server.output.decode().splitlines()[-2:] == [f"asked 192.0.2.1:{PORT}", "stale 1"],
-        [server],
-        timeout=5,
-        what="the second answer left from its right address, but was counted as stale",
-    )
+    server = blocking("", PORT, on=vrf.server, interface="vrf0", timeout=5)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with vrf.client.socket(family, socket.SOCK_DGRAM) as asker:
+        asker.settimeout(20)
+        asker.connect((address, PORT))
+        asker.send(b"ping")
+        request = server.recv()
+        assert server.reply(request, b"pong"), server.errors()
+        assert asker.recv(100) == b"pong"

@@ -181,12 +181,10 @@ class DatagramTransport(asyncio.DatagramTransport):
             self._loop.call_soon(self._hear)
 
     def _hear(self) -> None:
-        if self._closing:
-            return
-        for queued in self._channel.reports(self._descriptor):
-            self._call_protocol(self._protocol.error_received, exception(error_report(queued)))
-            if self._closing:
-                return
+        reports = [] if self._closing else self._channel.reports(self._descriptor)
+        for queued in reports:
+            if not self.is_closing():  # by what was told before
+                self._call_protocol(self._protocol.error_received, exception(error_report(queued)))
 
     def get_write_buffer_size(self) -> int:
         """Bytes in the buffer, with 8 for each datagram's header."""

@@ -47,7 +47,7 @@ class Options(TypedDict, total=False):
     send_buffer: int | None
     """The same for sending."""
     largest: int
-    """Bytes of payload to make room for, 65,535 by default or with `gro`; what is longer arrives `truncated`."""
+    """Bytes of payload to make room for, 65,535 by default or with `gro`. What is longer is `truncated`."""
     batch: int
     """Datagrams to take from the kernel at once, 1 to 1024; 64 by default."""
     report_errors: bool
