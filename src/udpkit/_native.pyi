@@ -295,7 +295,7 @@ class Channel:
         flags: int = 0,
         /,
     ) -> bool:
-        """Send one; ``flags`` as sendmsg(2). False if the send buffer stayed full. Raises ``NetworkError``."""
+        """Send one; ``flags`` as sendmsg(2). False if the send buffer stayed full. Raises NetworkError."""
     def send_many(
         self,
         fd: int,

@@ -18,6 +18,8 @@ from anyio.from_thread import start_blocking_portal
 from udpkit.lab import Host, Lab
 from udpkit.sockets import AsyncSocket, Socket, opening
 
+from .serving import wait_for_addresses
+
 HANGS = 30
 """Seconds after which a test has hung: its stacks are printed and its process ends."""
 
@@ -209,6 +211,7 @@ def make_stage(lab: Lab) -> Stage:
         server, second, client, router = (f"{address}/{length}" for address in addresses)
         stage.server.address("eth0", server, second)
         stage.client.address("eth0", client, router)
+        wait_for_addresses(stage.server, stage.client)
     return stage
 
 

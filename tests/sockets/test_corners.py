@@ -25,6 +25,7 @@ from udpkit.lab import CommandFailed, wait_until
 from udpkit.sockets import NetworkError, PacketInfoSocket, Socket, TruncatedControl
 
 from .conftest import NETWORKS, Network, Opener, Stage, open_on
+from .serving import wait_for_addresses
 from .test_loopback import plain_socket
 
 # Control messages that the kernel cuts.
@@ -212,6 +213,7 @@ class Dam:
         mac = link[link.index("link/ether") + 1]
         length = 32 if "." in self.address else 128
         self._stage.client.address("eth0", f"{self.address}/{length}")
+        wait_for_addresses(self._stage.client)
         self._stage.server.ip(f"neigh replace {self.address} lladdr {mac} dev eth0 nud permanent")
 
     def arrived(self, count: int) -> list[bytes]:

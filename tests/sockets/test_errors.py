@@ -22,6 +22,7 @@ from udpkit.lab import CommandFailed, Host, Lab, wait_until
 from udpkit.sockets import ErrorReport, NetworkError, Prohibited, Refused, opening
 
 from .conftest import NETWORKS, Network, Opener, Stage
+from .serving import wait_for_addresses
 
 PEER_PORT = 9
 TOO_BIG = {(3, 4), (2, 0)}
@@ -462,6 +463,7 @@ def test_too_big_for_a_link_behind_a_router(opener: Opener, version: int, bound:
         middle.address("eth0", "192.0.2.9/24", "2001:db8::9/64")
         middle.address("eth1", "198.51.100.9/24", "2001:db8:2::9/64")
         far.address("eth0", "198.51.100.2/24", "2001:db8:2::2/64")
+        wait_for_addresses(near, middle, far)
         middle.ip(f"link set eth1 mtu {MTU}")
         middle.sysctl("net.ipv4.ip_forward", 1)
         middle.sysctl("net.ipv6.conf.all.forwarding", 1)
