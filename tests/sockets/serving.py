@@ -67,7 +67,10 @@ TENTATIVE = 0x40  # IFA_F_TENTATIVE, linux/if_addr.h
 
 
 def wait_for_addresses(*hosts: Host) -> None:
-    """Until their IPv6 addresses can be asked: the kernel adds the local route a moment after the address."""
+    """Until their IPv6 addresses can be asked: the kernel adds the local route a moment after the address.
+
+    Not for a /128: its prefix's route looks the same.
+    """
 
     def are_there() -> bool:
         for host in hosts:

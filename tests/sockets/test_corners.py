@@ -211,7 +211,7 @@ class Dam:
     def open(self) -> None:
         link = self._stage.client.ip("-o link show dev eth0").split()
         mac = link[link.index("link/ether") + 1]
-        length = 32 if "." in self.address else 128
+        length = 24 if "." in self.address else 64
         self._stage.client.address("eth0", f"{self.address}/{length}")
         wait_for_addresses(self._stage.client)
         self._stage.server.ip(f"neigh replace {self.address} lladdr {mac} dev eth0 nud permanent")

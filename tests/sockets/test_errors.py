@@ -512,6 +512,7 @@ def test_a_source_that_has_left_is_dropped_and_reported(
         assert {str(report.local).partition("%")[0] for report in reports} == {network.second}
         nodad = "nodad" if network.version == 6 else ""
         stage.server.ip(f"address add {network.second}/{length} dev eth0 {nodad}")
+        wait_for_addresses(stage.server)
         assert server.reply(kept, b"back")
         data, source = asker.recvfrom(100)
         assert (data, source[0].partition("%")[0]) == (b"back", network.second)
