@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
+from socket import socket as _Socket  # noqa: N812 - the module's parameters are called socket
 from typing import Any, Final, Literal, final
 
 from udpkit.facts import Endpoint
@@ -188,9 +189,6 @@ class Path:
     @property
     def local(self) -> IPv4Address | IPv6Address | None:
         """The address that was asked; None if the kernel did not say."""
-    @property
-    def interface(self) -> int:
-        """Index of the interface that received it; 0 if the kernel did not say."""
 
 @final
 class QueuedError:
@@ -229,11 +227,11 @@ class QueuedError:
 
 @final
 class Channel:
-    """Datagrams in batches over a UDP socket, which each call names by its descriptor.
+    """Datagrams in batches over a UDP socket, which each call is given.
 
     Other Python threads run during every system call, and may use the same channel. ``timeout`` is in
-    seconds: None waits for ever, 0 not at all. Every call raises OSError with ``EBADF`` for a descriptor that
-    is not open, and KeyboardInterrupt or what else a signal handler raises.
+    seconds: None waits for ever, 0 not at all. Every call raises OSError with ``EBADF`` once the socket
+    is closed, and KeyboardInterrupt or what else a signal handler raises.
     """
 
     def __new__(
@@ -253,24 +251,26 @@ class Channel:
 
         Raises ValueError if there is no room for that.
         """
-    def recv(self, fd: int, timeout: float | None, /) -> Datagram | None:
+    def recv(self, socket: _Socket, timeout: float | None, /) -> Datagram | None:
         """One datagram, whatever is reported meanwhile; None if none came in time.
 
         Raises ``udpkit.TruncatedControl``, and ``udpkit.NetworkError`` if the channel ``raises``.
         """
-    def recv_many(self, fd: int, maximum: int, timeout: float | None, patient: bool, /) -> list[Datagram]:
+    def recv_many(
+        self, socket: _Socket, maximum: int, timeout: float | None, patient: bool, /
+    ) -> list[Datagram]:
         """The datagrams that are there, or the first to come; at most a batch.
 
         Unless ``patient``, an error report ends the wait, too. Raises as ``recv``; ``NetworkError`` only if
         ``patient``.
         """
     def recv_from(
-        self, fd: int, maximum: int, timeout: float | None, patient: bool, flags: int = 0, /
+        self, socket: _Socket, maximum: int, timeout: float | None, patient: bool, flags: int = 0, /
     ) -> list[tuple[bytes, PeerAddress]]:
         """The same as payloads with the addresses that answers can be sent to. ``flags`` as recvmsg(2)."""
     def reply(
         self,
-        fd: int,
+        socket: _Socket,
         request: Datagram,
         data: bytes | bytearray | memoryview,
         timeout: float | None,
@@ -280,7 +280,7 @@ class Channel:
         full."""
     def reply_many(
         self,
-        fd: int,
+        socket: _Socket,
         answers: Iterable[tuple[Datagram, bytes | bytearray | memoryview]],
         timeout: float | None,
         /,
@@ -288,7 +288,7 @@ class Channel:
         """Answer many. How many are done with: all, unless the send buffer stayed full."""
     def send(
         self,
-        fd: int,
+        socket: _Socket,
         data: bytes | bytearray | memoryview,
         peer: Endpoint | tuple[str, int] | tuple[str, int, int, int] | PeerAddress | None,
         timeout: float | None,
@@ -298,7 +298,7 @@ class Channel:
         """Send one; ``flags`` as sendmsg(2). False if the send buffer stayed full. Raises NetworkError."""
     def send_many(
         self,
-        fd: int,
+        socket: _Socket,
         datagrams: Iterable[tuple[bytes | bytearray | memoryview, Any]],
         timeout: float | None,
         /,
@@ -309,7 +309,7 @@ class Channel:
 
         Raises ValueError for what is not numeric.
         """
-    def reports(self, fd: int, /) -> list[QueuedError]:
+    def reports(self, socket: _Socket, /) -> list[QueuedError]:
         """Every error report since the last call, oldest first; does not wait."""
     @property
     def reported(self) -> int:

@@ -174,8 +174,8 @@ def test_a_connected_socket_hears_nobody_else(opener: Opener, client: socket.soc
 BAD_ADDRESSES = {
     "not this host's": (("192.0.2.99", 0), OSError),
     "not this host's IPv6": (("2001:db8::99", 0), OSError),
-    "no port": (("127.0.0.1", 65536), OverflowError),
-    "no port, either": (("127.0.0.1", -1), OverflowError),
+    "no port": (("127.0.0.1", 65536), ValueError),
+    "no port, either": (("127.0.0.1", -1), ValueError),
 }
 
 

@@ -11,7 +11,7 @@ mod send;
 mod wait;
 
 pub use address::{Family, Path};
-pub use receive::{Arena, Received, TruncatedControl};
+pub use receive::{Arena, Received};
 pub use report::{Drained, Origin, Report, Reports};
 pub use send::{Deliver, Outbox, Outcome, Outgoing};
-pub use wait::{Readiness, wait};
+pub use wait::{Readiness, Woken, wait};

@@ -1,6 +1,5 @@
 //! Receiving many datagrams with one recvmmsg(2), into memory that is used again.
 
-use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -29,18 +28,6 @@ pub struct Received<'a> {
     /// Whether it was longer than the room for it.
     pub truncated: bool,
 }
-
-/// The kernel cut the control messages (`MSG_CTRUNC`): to which address the datagram came is unknown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TruncatedControl;
-
-impl fmt::Display for TruncatedControl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the kernel cut a datagram's control messages: to which address it came is unknown")
-    }
-}
-
-impl std::error::Error for TruncatedControl {}
 
 /// Memory for a batch of datagrams and everything that comes beside them.
 ///
@@ -101,12 +88,11 @@ impl Arena {
         Self { headers, _vectors: vectors, names, controls, payload, largest, received: 0 }
     }
 
-    /// Receive what is there, at most `maximum` datagrams or a full batch. `flags` are those of recvmsg(2): with
-    /// `MSG_DONTWAIT` it does not wait for the first datagram, and it never does for the second.
+    /// Receive what is there, at most `maximum` datagrams or a full batch; never blocks. `flags` are those of
+    /// recvmsg(2), beside `MSG_DONTWAIT`.
     ///
     /// # Errors
-    /// Those of recvmmsg(2): `WouldBlock` when nothing is there, `Interrupted` when a signal came, or an error
-    /// that was pending on the socket. `ESHUTDOWN` if somebody has shut it down, which wakes who waits.
+    /// Those of recvmmsg(2): `WouldBlock` when nothing is there, or an error that was pending on the socket.
     pub fn receive(&mut self, fd: BorrowedFd<'_>, maximum: usize, flags: libc::c_int) -> io::Result<()> {
         self.received = 0;
         let count = maximum.min(self.headers.len());
@@ -114,7 +100,7 @@ impl Arena {
             header.msg_hdr.msg_namelen = RawAddress::LENGTH;
             header.msg_hdr.msg_controllen = RECEIVE_ROOM;
         }
-        let flags = flags | libc::MSG_WAITFORONE;
+        let flags = flags | libc::MSG_DONTWAIT;
         // SAFETY: the first `count` headers point to names, vectors and controls of the lengths they name; all
         // belong to `self`, which is borrowed mutably, and no reference into them exists.
         #[expect(unsafe_code, reason = "a system call")]
@@ -122,30 +108,27 @@ impl Arena {
             let count = u32::try_from(count).unwrap_or(u32::MAX);
             libc::recvmmsg(fd.as_raw_fd(), self.headers.as_mut_ptr(), count, flags, std::ptr::null_mut())
         };
-        let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
-        // shutdown(2) makes the kernel hand over nothing, from nobody, as often as it is asked.
-        let from_somebody = |header: &&libc::mmsghdr| header.msg_hdr.msg_namelen > 0;
-        self.received = self.headers[..received].iter().take_while(from_somebody).count();
-        if self.received == 0 {
-            return Err(io::Error::from_raw_os_error(libc::ESHUTDOWN));
-        }
+        self.received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
         Ok(())
     }
 
-    /// What the last call received, in the order of its arrival.
-    ///
-    /// # Errors
-    /// [`TruncatedControl`] if that happened to any of it.
-    pub fn datagrams(&self) -> Result<impl Iterator<Item = Received<'_>>, TruncatedControl> {
-        let received = &self.headers[..self.received];
-        if received.iter().any(|header| header.msg_hdr.msg_flags & libc::MSG_CTRUNC != 0) {
-            return Err(TruncatedControl);
-        }
-        Ok((0..self.received).flat_map(|slot| self.slot(slot)))
+    /// What the last call received, in the order of its arrival, but for what was [`cut`](Self::cut). With
+    /// `split`, what GRO had made one of is several datagrams again.
+    pub fn datagrams(&self, split: bool) -> impl Iterator<Item = Received<'_>> {
+        (0..self.received).filter(|&slot| !self.is_cut(slot)).flat_map(move |slot| self.slot(slot, split))
     }
 
-    /// The datagrams in a slot: one, or what GRO had made one of.
-    fn slot(&self, slot: usize) -> impl Iterator<Item = Received<'_>> {
+    /// How many datagrams came whose control messages the kernel has cut: to which address is unknown.
+    #[must_use]
+    pub fn cut(&self) -> usize {
+        (0..self.received).filter(|&slot| self.is_cut(slot)).count()
+    }
+
+    fn is_cut(&self, slot: usize) -> bool {
+        self.headers[slot].msg_hdr.msg_flags & libc::MSG_CTRUNC != 0
+    }
+
+    fn slot(&self, slot: usize, split: bool) -> impl Iterator<Item = Received<'_>> {
         let libc::mmsghdr { msg_hdr: header, msg_len } = &self.headers[slot];
         let start = slot * (self.largest + STAGGER);
         let data = &self.payload[start..start + (*msg_len as usize).min(self.largest)];
@@ -159,7 +142,7 @@ impl Arena {
         };
         let truncated = header.msg_flags & libc::MSG_TRUNC != 0;
         // An empty datagram is one datagram, too.
-        let segment = beside.segment.unwrap_or(data.len()).max(1);
+        let segment = beside.segment.filter(|_| split).unwrap_or(data.len()).max(1);
         let empty = data.is_empty().then_some(data);
         data.chunks(segment).chain(empty).map(move |data| Received {
             data,

@@ -117,9 +117,11 @@ impl Reports {
         self.kept.is_empty()
     }
 
-    /// Take the newest.
+    /// Take back the newest, as if it had never been added.
     pub fn pop(&mut self) -> Option<Report> {
-        self.kept.pop_back()
+        let newest = self.kept.pop_back()?;
+        self.total -= 1;
+        Some(newest)
     }
 
     /// Keep one more.
@@ -159,6 +161,8 @@ impl Reports {
                 self.add(report);
             }
         }
+        drained.rest = !empty;
+        drained.explained = unexplained[0].is_none();
         for errno in unexplained.into_iter().flatten().filter(|_| empty) {
             drained.earlier = true;
             self.add(Report::bare(errno));
@@ -172,6 +176,10 @@ impl Reports {
 pub struct Drained {
     /// Whether there are new reports, about earlier datagrams.
     pub earlier: bool,
+    /// Whether one of them is about what a receiving call was told, if it was.
+    pub explained: bool,
+    /// Whether there may be more in the queue.
+    pub rest: bool,
     /// What the kernel queued when a call to send failed (`ip_local_error()`). It is not among the reports: the
     /// sender knows more, but for the MTU.
     pub local: Option<Report>,

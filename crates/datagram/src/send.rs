@@ -14,9 +14,6 @@ const SEGMENTS: usize = 64;
 /// Bytes of payload that an IPv4 packet holds: 65535 less the IPv4 and UDP headers (RFC 791, RFC 768).
 const LARGEST: usize = 65_507;
 
-/// How often one datagram is tried while errors of earlier ones get in its way.
-const TRIES: usize = 4;
-
 /// Bytes of a datagram that could not be sent which its report quotes.
 const QUOTED: usize = 64;
 
@@ -95,11 +92,9 @@ unsafe impl Send for Outbox {}
 /// What became clear about the datagram that is next.
 #[derive(Clone, Copy, Default)]
 struct Next {
-    /// It cannot be sent from where it should be.
+    /// It cannot be sent from where it should be, as `told` said.
     unpinned: bool,
-    /// Errors so far that did not explain themselves.
-    tries: usize,
-    /// What the first of them was.
+    /// An errno that nothing in the error queue explains.
     told: Option<i32>,
 }
 
@@ -172,25 +167,19 @@ impl Outbox {
                 outcome.earlier = reports.pop();
                 break;
             }
-            if drained.local.is_none() && next.tries < TRIES {
-                // It may have been an earlier datagram's error, which sending took from the socket.
-                let first = next.tries == 0;
-                next.tries += 1;
-                if drained.earlier {
-                    next.told = None;
-                    continue;
-                }
-                next.told = Some(errno);
-                if first {
-                    continue;
-                }
+            // It may have been an earlier datagram's error, which sending took from the socket: again, as long
+            // as there are such errors, and once if nothing says whose it was.
+            let about_this = how.stop_at_earlier || drained.local.is_some() || errno == libc::ENOBUFS;
+            if !about_this && !next.unpinned && (drained.earlier || next.told.is_none()) {
+                next.told = next.told.or((!drained.earlier).then_some(errno));
+                continue;
             }
             let span = self.spans[0];
             if span > 1 && how.gso {
                 single_until = outcome.done + span;
                 next = Next::default();
             } else if datagram.local.is_some() && !next.unpinned && is_stale(errno) {
-                next = Next { unpinned: true, tries: TRIES, told: Some(errno) };
+                next = Next { unpinned: true, told: Some(errno) };
             } else {
                 // What no packet can hold is not the path's fault.
                 let possible = datagram.data.len() <= LARGEST;

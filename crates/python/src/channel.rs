@@ -6,15 +6,19 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{BorrowedFd, RawFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use pyo3::exceptions::PyTypeError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyList, PyMemoryView, PyTuple};
-use udpkit_datagram::{Arena, Deliver, Family, Outbox, Outgoing, Readiness, Received, Report, Reports, wait};
+use udpkit_datagram::{
+    Arena, Deliver, Family, Outbox, Outgoing, Readiness, Received, Report, Reports, Woken, wait,
+};
 
 use crate::datagram::{Datagram, Path, QueuedError};
 use crate::descriptor::borrow;
@@ -24,6 +28,12 @@ pyo3::import_exception!(udpkit.sockets.errors, TruncatedControl);
 
 /// Datagrams taken from an iterable at a time, on their way out.
 const OUTBOX: usize = 256;
+
+/// Times that the error queue is read before somebody who asked is answered, while it keeps filling.
+const DRAINS: usize = 16;
+
+/// Errors without any explanation, and nothing else, after which receiving gives up.
+const UNEXPLAINED: usize = 16;
 
 /// Addresses that are kept for datagrams to come.
 const ADDRESSES: usize = 4096;
@@ -42,6 +52,8 @@ pub(crate) struct Channel {
     outboxes: Mutex<Vec<Outbox>>,
     reports: Mutex<Reports>,
     stale: AtomicU64,
+    /// A datagram was left out, which nobody has been told of.
+    cut: AtomicBool,
     /// What GRO had merged beyond what was asked for.
     left_over: Mutex<VecDeque<Py<Datagram>>>,
     addresses: Mutex<HashMap<udpkit_datagram::Path, Py<PyAny>>>,
@@ -92,29 +104,35 @@ impl Channel {
             outboxes: Mutex::default(),
             reports: Mutex::default(),
             stale: AtomicU64::new(0),
+            cut: AtomicBool::new(false),
             left_over: Mutex::default(),
             addresses: Mutex::default(),
         })
     }
 
     /// One datagram, whatever is reported meanwhile; `None` if none came in time.
-    #[pyo3(signature = (fd, timeout, /))]
-    fn recv(&self, py: Python<'_>, fd: RawFd, timeout: Option<f64>) -> Result<Option<Py<Datagram>>> {
+    #[pyo3(signature = (socket, timeout, /))]
+    fn recv(
+        &self,
+        py: Python<'_>,
+        socket: &Bound<'_, PyAny>,
+        timeout: Option<f64>,
+    ) -> Result<Option<Py<Datagram>>> {
         if let Some(datagram) = locked(&self.left_over).pop_front() {
             return Ok(Some(datagram));
         }
-        let arena = self.receive(py, fd, 1, 0, timeout, true)?;
+        let arena = self.receive(py, socket, 1, 0, timeout, true)?;
         let first = self.take_datagrams(py, &arena, 1)?.pop();
         self.put_back(arena);
         Ok(first)
     }
 
     /// The datagrams that are there, or the first to come. Unless `patient`, a report ends the wait, too.
-    #[pyo3(signature = (fd, maximum, timeout, patient, /))]
+    #[pyo3(signature = (socket, maximum, timeout, patient, /))]
     fn recv_many<'py>(
         &self,
         py: Python<'py>,
-        fd: RawFd,
+        socket: &Bound<'_, PyAny>,
         maximum: usize,
         timeout: Option<f64>,
         patient: bool,
@@ -127,60 +145,61 @@ impl Channel {
         if !left_over.is_empty() || maximum == 0 {
             return Ok(PyList::new(py, left_over)?);
         }
-        let arena = self.receive(py, fd, maximum, 0, timeout, patient)?;
+        let arena = self.receive(py, socket, maximum, 0, timeout, patient)?;
         let datagrams = self.take_datagrams(py, &arena, maximum)?;
         self.put_back(arena);
         Ok(PyList::new(py, datagrams)?)
     }
 
     /// Payloads with the addresses that answers can be sent to.
-    #[pyo3(signature = (fd, maximum, timeout, patient, flags = 0, /))]
+    #[pyo3(signature = (socket, maximum, timeout, patient, flags = 0, /))]
     fn recv_from<'py>(
         &self,
         py: Python<'py>,
-        fd: RawFd,
+        socket: &Bound<'_, PyAny>,
         maximum: usize,
         timeout: Option<f64>,
         patient: bool,
         flags: i32,
     ) -> Result<Bound<'py, PyList>> {
-        let arena = self.receive(py, fd, maximum, flags, timeout, patient)?;
+        let arena = self.receive(py, socket, maximum, flags, timeout, patient)?;
         let received = PyList::empty(py);
-        for datagram in arena.datagrams().map_err(truncated_control)? {
+        for datagram in arena.datagrams(false) {
             received.append((PyBytes::new(py, datagram.data), self.address(py, &datagram)?))?;
         }
+        self.check_cut(&arena, received.len())?;
         self.put_back(arena);
         Ok(received)
     }
 
     /// Answer one datagram. Whether the kernel took it; `None` if the send buffer stayed full.
-    #[pyo3(signature = (fd, request, data, timeout, /))]
+    #[pyo3(signature = (socket, request, data, timeout, /))]
     fn reply(
         &self,
         py: Python<'_>,
-        fd: RawFd,
+        socket: &Bound<'_, PyAny>,
         request: &Bound<'_, Datagram>,
         data: &Bound<'_, PyAny>,
         timeout: Option<f64>,
     ) -> Result<Option<bool>> {
         let parcel = Parcel { data: payload(data)?, way: Way::Answer(request.get().path) };
-        let delivered = self.deliver(py, fd, &[parcel], Deadline::after(timeout)?, 0, false)?;
+        let delivered = self.deliver(py, socket, &[parcel], Deadline::after(timeout)?, 0, false)?;
         Ok((delivered.done == 1).then_some(delivered.failed == 0))
     }
 
     /// Send one datagram. Whether it went before the deadline; raises what prevented it.
-    #[pyo3(signature = (fd, data, peer, timeout, flags = 0, /))]
+    #[pyo3(signature = (socket, data, peer, timeout, flags = 0, /))]
     fn send(
         &self,
         py: Python<'_>,
-        fd: RawFd,
+        socket: &Bound<'_, PyAny>,
         data: &Bound<'_, PyAny>,
         peer: &Bound<'_, PyAny>,
         timeout: Option<f64>,
         flags: i32,
     ) -> Result<bool> {
-        let parcel = Parcel { data: payload(data)?, way: Way::to(peer)? };
-        let delivered = self.deliver(py, fd, &[parcel], Deadline::after(timeout)?, flags, true)?;
+        let parcel = Parcel { data: payload(data)?, way: self.way(peer)? };
+        let delivered = self.deliver(py, socket, &[parcel], Deadline::after(timeout)?, flags, true)?;
         match delivered.raised {
             Some(report) => Err(self.network_error(py, report)?),
             None => Ok(delivered.done == 1),
@@ -188,15 +207,15 @@ impl Channel {
     }
 
     /// Answer many: pairs of a datagram and data. Returns how many are done with.
-    #[pyo3(signature = (fd, answers, timeout, /))]
+    #[pyo3(signature = (socket, answers, timeout, /))]
     fn reply_many(
         &self,
         py: Python<'_>,
-        fd: RawFd,
+        socket: &Bound<'_, PyAny>,
         answers: &Bound<'_, PyAny>,
         timeout: Option<f64>,
     ) -> Result<usize> {
-        self.deliver_all(py, fd, answers, timeout, |answer| {
+        self.deliver_all(py, socket, answers, timeout, |answer| {
             let (request, data) = pair(answer, "(request, data)")?;
             let request = request.cast::<Datagram>().map_err(PyErr::from)?;
             Ok(Parcel { data: payload(&data)?, way: Way::Answer(request.get().path) })
@@ -204,21 +223,21 @@ impl Channel {
     }
 
     /// Send many: pairs of data and a peer. Returns how many are done with.
-    #[pyo3(signature = (fd, datagrams, timeout, /))]
+    #[pyo3(signature = (socket, datagrams, timeout, /))]
     fn send_many(
         &self,
         py: Python<'_>,
-        fd: RawFd,
+        socket: &Bound<'_, PyAny>,
         datagrams: &Bound<'_, PyAny>,
         timeout: Option<f64>,
     ) -> Result<usize> {
         // Whoever sends many to one peer names it by the same object: it is looked at once.
         let mut last: Option<(Bound<'_, PyAny>, Way)> = None;
-        self.deliver_all(py, fd, datagrams, timeout, |datagram| {
+        self.deliver_all(py, socket, datagrams, timeout, |datagram| {
             let (data, peer) = pair(datagram, "(data, peer)")?;
             let way = match &last {
                 Some((known, way)) if known.is(&peer) => *way,
-                _ => Way::to(&peer)?,
+                _ => self.way(&peer)?,
             };
             last = Some((peer, way));
             Ok(Parcel { data: payload(&data)?, way })
@@ -226,12 +245,17 @@ impl Channel {
     }
 
     /// Every report since the last time, oldest first.
-    #[pyo3(signature = (fd, /))]
-    fn reports(&self, py: Python<'_>, fd: RawFd) -> Result<Vec<QueuedError>> {
-        let fd = borrow(fd)?;
+    #[pyo3(signature = (socket, /))]
+    fn reports(&self, py: Python<'_>, socket: &Bound<'_, PyAny>) -> Result<Vec<QueuedError>> {
+        let fd = borrow(descriptor(socket)?)?;
         let reports = py.detach(|| {
             let mut reports = locked(&self.reports);
-            reports.drain(fd, None).map(|_| reports.take())
+            for _ in 0..DRAINS {
+                if !reports.drain(fd, None)?.rest {
+                    break;
+                }
+            }
+            std::io::Result::Ok(reports.take())
         })?;
         Ok(reports.into_iter().map(|report| QueuedError::new(report, self.connected_to)).collect())
     }
@@ -271,61 +295,87 @@ impl Channel {
     fn receive(
         &self,
         py: Python<'_>,
-        fd: RawFd,
+        socket: &Bound<'_, PyAny>,
         maximum: usize,
         flags: i32,
         timeout: Option<f64>,
         patient: bool,
     ) -> Result<Arena> {
-        let fd = borrow(fd)?;
+        if self.cut.swap(false, Ordering::Relaxed) {
+            return Err(truncated_control());
+        }
         let deadline = Deadline::after(timeout)?;
         let pooled = locked(&self.arenas).pop();
         let mut arena = pooled.unwrap_or_else(|| Arena::new(self.batch, self.largest));
-        let mut woken = timeout == Some(0.0);
-        let flags = flags | if timeout.is_some() { libc::MSG_DONTWAIT } else { 0 };
+        let mut woken = if timeout == Some(0.0) { Woken::Ready } else { Woken::TooLate };
+        let mut heard = false;
+        let mut unexplained = 0;
         loop {
+            // Anew each time: another thread may have closed the socket, and the number be somebody else's.
+            let fd = borrow(descriptor(socket)?)?;
             let error = match py.detach(|| arena.receive(fd, maximum, flags)) {
                 Ok(()) => return Ok(arena),
                 Err(error) => error,
             };
-            let told = match error.kind() {
-                std::io::ErrorKind::Interrupted => {
-                    py.check_signals()?;
-                    continue;
-                }
-                std::io::ErrorKind::WouldBlock => None,
-                _ if error.raw_os_error() == Some(libc::ESHUTDOWN) => return Err(error.into()),
-                _ => Some(error.raw_os_error().ok_or(error)?),
+            let told = match error.raw_os_error() {
+                Some(libc::EAGAIN) => None,
+                Some(errno) if unexplained < UNEXPLAINED => Some(errno),
+                _ => return Err(error.into()),
             };
             // Nothing there: woken nevertheless, since a queue of errors wakes, too.
-            if told.is_some() || woken {
-                let drained = py.detach(|| {
+            if told.is_some() || woken != Woken::TooLate {
+                let (drained, raised) = py.detach(|| {
                     let mut reports = locked(&self.reports);
                     let drained = reports.drain(fd, told)?;
                     let raising = drained.earlier && patient && self.raises;
                     let raised = raising.then(|| reports.pop()).flatten();
-                    std::io::Result::Ok((drained.earlier, raised))
+                    std::io::Result::Ok((drained, raised))
                 })?;
-                match drained {
-                    (_, Some(report)) => return Err(self.network_error(py, report)?),
-                    (true, None) if !patient => return Ok(arena),
-                    (true, None) if told.is_some() => continue,
-                    _ => {}
+                if let Some(report) = raised {
+                    return Err(self.network_error(py, report)?);
+                }
+                if told.is_some() {
+                    unexplained = if drained.explained { 0 } else { unexplained + 1 };
+                }
+                if drained.earlier && !patient {
+                    if heard {
+                        return Ok(arena);
+                    }
+                    heard = true; // datagrams that are there come first
+                    continue;
+                }
+                if told.is_some() {
+                    py.check_signals()?;
+                    continue;
                 }
             }
+            if woken == Woken::ShutDown {
+                return Err(Errno::ESHUTDOWN.into());
+            }
             let left = deadline.left();
-            if left.is_zero() {
+            if heard || left.is_zero() {
                 return Ok(arena);
             }
+            unexplained = 0;
             woken = wait_for(py, fd, Readiness::Readable, left)?;
         }
     }
 
+    /// Raise that control messages were cut: at once if nothing else was received, else by the next call.
+    fn check_cut(&self, arena: &Arena, received: usize) -> Result<()> {
+        if arena.cut() == 0 {
+            return Ok(());
+        }
+        self.cut.store(received > 0, Ordering::Relaxed);
+        if received > 0 { Ok(()) } else { Err(truncated_control()) }
+    }
+
     fn take_datagrams(&self, py: Python<'_>, arena: &Arena, maximum: usize) -> Result<Vec<Py<Datagram>>> {
         let mut datagrams = Vec::with_capacity(maximum.min(self.batch));
-        for received in arena.datagrams().map_err(truncated_control)? {
+        for received in arena.datagrams(true) {
             datagrams.push(Py::new(py, Datagram::new(py, &received, self.family, self.port))?);
         }
+        self.check_cut(arena, datagrams.len())?;
         if datagrams.len() > maximum {
             locked(&self.left_over).extend(datagrams.drain(maximum..));
         }
@@ -415,10 +465,21 @@ struct Delivered {
 
 /// Sending.
 impl Channel {
+    /// Where to send for `peer`; a connected socket has one peer only.
+    fn way(&self, peer: &Bound<'_, PyAny>) -> Result<Way> {
+        let way = Way::to(peer)?;
+        match (way, self.connected_to) {
+            (Way::To(Some(other)), Some(connected)) if other != connected => {
+                Err(Error::value(format!("connected to {connected}: cannot send to {other}")))
+            }
+            _ => Ok(way),
+        }
+    }
+
     fn deliver_all<'py>(
         &self,
         py: Python<'py>,
-        fd: RawFd,
+        socket: &Bound<'_, PyAny>,
         items: &Bound<'py, PyAny>,
         timeout: Option<f64>,
         mut parcel: impl FnMut(&Bound<'py, PyAny>) -> Result<Parcel<'py>>,
@@ -429,11 +490,22 @@ impl Channel {
         let mut done = 0;
         loop {
             parcels.clear();
+            let mut wrong = None;
             for item in items.by_ref().take(OUTBOX) {
-                parcels.push(parcel(&item?)?);
+                match item.map_err(Error::from).and_then(|item| parcel(&item)) {
+                    Ok(parcel) => parcels.push(parcel),
+                    Err(error) => {
+                        wrong = Some(error);
+                        break;
+                    }
+                }
             }
-            let delivered = self.deliver(py, fd, &parcels, deadline, 0, false)?;
+            // Those before it go, whatever is wrong with one.
+            let delivered = self.deliver(py, socket, &parcels, deadline, 0, false)?;
             done += delivered.done;
+            if let Some(error) = wrong {
+                return Err(error);
+            }
             if parcels.len() < OUTBOX || delivered.done < parcels.len() {
                 return Ok(done);
             }
@@ -444,25 +516,24 @@ impl Channel {
     fn deliver(
         &self,
         py: Python<'_>,
-        fd: RawFd,
+        socket: &Bound<'_, PyAny>,
         parcels: &[Parcel<'_>],
         deadline: Deadline,
         flags: i32,
         raising: bool,
     ) -> Result<Delivered> {
-        let fd = borrow(fd)?;
         let outgoing: Vec<_> = parcels.iter().map(Parcel::outgoing).collect();
-        let how = Deliver {
-            fd,
-            family: self.family,
-            gso: self.gso,
-            flags,
-            stop_at_earlier: raising && self.raises,
-        };
         let pooled = locked(&self.outboxes).pop();
         let mut outbox = pooled.unwrap_or_else(|| Outbox::new(OUTBOX));
         let mut delivered = Delivered::default();
         loop {
+            let how = Deliver {
+                fd: borrow(descriptor(socket)?)?,
+                family: self.family,
+                gso: self.gso,
+                flags,
+                stop_at_earlier: raising && self.raises,
+            };
             let mut found = Reports::default();
             let rest = &outgoing[delivered.done..];
             let outcome = py.detach(|| {
@@ -483,7 +554,7 @@ impl Channel {
             if !outcome.would_block || left.is_zero() {
                 break;
             }
-            wait_for(py, fd, Readiness::Writable, left)?;
+            wait_for(py, how.fd, Readiness::Writable, left)?;
         }
         locked(&self.outboxes).push(outbox);
         Ok(delivered)
@@ -498,7 +569,7 @@ impl Way {
         }
         let py = peer.py();
         if peer.is_exact_instance(peer_address(py)?) {
-            let path = peer.getattr("path")?;
+            let path = peer.getattr(intern!(py, "_path"))?;
             return Ok(Self::Answer(path.cast::<Path>().map_err(PyErr::from)?.get().0));
         }
         let address = if let Ok(fields) = peer.cast::<PyTuple>() {
@@ -520,7 +591,7 @@ fn from_fields(fields: &Bound<'_, PyTuple>) -> Result<SocketAddr> {
     let number = |index: usize| -> Result<u32> {
         Ok(if index < fields.len() { fields.get_item(index)?.extract()? } else { 0 })
     };
-    let host: String = fields.get_item(0)?.extract()?;
+    let host = fields.get_item(0)?.str()?.to_string(); // of an ipaddress, too
     parse(&host, port_number(&fields.get_item(1)?)?, number(2)?, number(3)?)
 }
 
@@ -573,18 +644,24 @@ fn peer_address(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     CLASS.import(py, "udpkit.sockets.packet_info", "PeerAddress")
 }
 
-fn truncated_control(error: udpkit_datagram::TruncatedControl) -> Error {
-    TruncatedControl::new_err((libc::EMSGSIZE, error.to_string())).into()
+fn truncated_control() -> Error {
+    let what = "the kernel cut a datagram's control messages: to which address it came is unknown";
+    TruncatedControl::new_err((libc::EMSGSIZE, what)).into()
 }
 
-/// Wait until the socket is ready, or the time is over, or a signal came. Returns whether it is ready.
-fn wait_for(py: Python<'_>, fd: BorrowedFd<'_>, readiness: Readiness, left: Duration) -> Result<bool> {
+/// The descriptor of a Python socket; -1 once it is closed.
+fn descriptor(socket: &Bound<'_, PyAny>) -> Result<RawFd> {
+    Ok(socket.call_method0(intern!(socket.py(), "fileno"))?.extract()?)
+}
+
+/// Wait until the socket is ready, or the time is over, or a signal came.
+fn wait_for(py: Python<'_>, fd: BorrowedFd<'_>, readiness: Readiness, left: Duration) -> Result<Woken> {
     match py.detach(|| wait(fd, readiness, left)) {
         Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {
             py.check_signals()?;
-            Ok(false)
+            Ok(Woken::TooLate)
         }
-        ready => Ok(ready?),
+        woken => Ok(woken?),
     }
 }
 

@@ -102,11 +102,6 @@ impl Path {
     fn local(&self) -> Option<IpAddr> {
         self.0.local
     }
-
-    #[getter]
-    fn interface(&self) -> u32 {
-        self.0.interface
-    }
 }
 
 /// An error as the kernel reported it.

@@ -3,7 +3,9 @@
 from typing import TYPE_CHECKING
 
 from udpkit._native import Datagram
+from udpkit.facts import Endpoint
 from udpkit.sockets.errors import ErrorReport, NetworkError, Prohibited, Refused, TruncatedControl
+from udpkit.sockets.opening import Options, Peer
 from udpkit.sockets.packet_info import PacketInfoMixIn, PacketInfoSocket, PeerAddress
 from udpkit.sockets.socket import Socket
 
@@ -14,10 +16,13 @@ if TYPE_CHECKING:
 __all__ = [
     "AsyncSocket",
     "Datagram",
+    "Endpoint",
     "ErrorReport",
     "NetworkError",
+    "Options",
     "PacketInfoMixIn",
     "PacketInfoSocket",
+    "Peer",
     "PeerAddress",
     "Prohibited",
     "Refused",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import select
+import socket
 from collections import deque
 from collections.abc import Callable, Iterable
 from types import TracebackType
@@ -13,7 +14,9 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from udpkit._native import Datagram
+from udpkit.facts import Address
 from udpkit.sockets.common import Common, Data
+from udpkit.sockets.errors import ErrorReport
 from udpkit.sockets.opening import Options, Peer
 from udpkit.sockets.readiness import readable, writable
 
@@ -35,17 +38,20 @@ class AsyncSocket(Common):
     `dropped` counts.
     """
 
-    def __init__(self, address: str = "", port: int = 0, **options: Unpack[Options]) -> None:
+    def __init__(self, address: str | Address = "", port: int = 0, **options: Unpack[Options]) -> None:
         """As `Socket`, but for the timeout. A name is looked up here and now: `open` does it in a thread."""
         super().__init__(address, port, **options)
         self._readable = readable(self._socket)
         self._writable: select.epoll | None = None
+        self._heard = 0
         self._received: deque[Datagram] = deque()
         self._receiving = anyio.Lock()
         self._sending = anyio.Lock()
 
     @classmethod
-    async def open(cls, address: str = "", port: int = 0, **options: Unpack[Options]) -> AsyncSocket:
+    async def open(
+        cls, address: str | Address = "", port: int = 0, **options: Unpack[Options]
+    ) -> AsyncSocket:
         """The same without blocking, names included."""
         return await anyio.to_thread.run_sync(functools.partial(cls, address, port, **options))
 
@@ -61,7 +67,7 @@ class AsyncSocket(Common):
         Empty when an error report came instead: see `errors`.
         """
         wanted = self._wanted(maximum)
-        if wanted and not self._received:
+        if wanted and not self._received and not self._is_news():
             await self._fill(patient=False)
         return [self._received.popleft() for _ in range(min(wanted, len(self._received)))]
 
@@ -70,11 +76,21 @@ class AsyncSocket(Common):
         async with self._receiving:
             await checkpoint()
             while not self._received:  # another task may have filled it meanwhile
-                reported = self._channel.reported
                 self._received += self._channel.recv_many(self._open(), self._batch, 0, patient)
-                if self._received or (not patient and self._channel.reported > reported):
+                if self._received or (not patient and self._is_news()):
                     return
                 await anyio.wait_readable(self._readable)
+
+    def _is_news(self) -> bool:
+        """Whether there are reports that neither recv_many() nor errors() has told of."""
+        heard, self._heard = self._heard, self._channel.reported
+        return self._heard > heard
+
+    def errors(self) -> list[ErrorReport]:
+        """What happened to datagrams since the last call, oldest first; does not wait: Socket.errors()."""
+        reports = super().errors()
+        self._heard = self._channel.reported
+        return reports
 
     async def reply(self, request: Datagram, data: Data) -> bool:
         """Answer from the address that was asked: Socket.reply(). Waits while the send buffer is full."""
@@ -97,7 +113,7 @@ class AsyncSocket(Common):
         await checkpoint()
         await self._all(self._channel.send_many, list(datagrams))
 
-    async def _all(self, send: Callable[[int, list[Any], float], int], pairs: list[Any]) -> None:
+    async def _all(self, send: Callable[[socket.socket, list[Any], float], int], pairs: list[Any]) -> None:
         while (done := send(self._open(), pairs, 0)) < len(pairs):
             del pairs[:done]
             await self._wait_for_room()
@@ -108,11 +124,10 @@ class AsyncSocket(Common):
             self._writable = self._writable or writable(self._socket)
             await anyio.wait_readable(self._writable)
 
-    def _open(self) -> int:
-        descriptor = self._socket.fileno()
-        if descriptor < 0:
+    def _open(self) -> socket.socket:
+        if self._socket.fileno() < 0:
             raise anyio.ClosedResourceError
-        return descriptor
+        return self._socket
 
     async def aclose(self) -> None:
         """Close it. Whoever waits on it gets anyio.ClosedResourceError; an iteration ends."""

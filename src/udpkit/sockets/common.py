@@ -16,10 +16,10 @@ socket raise it.
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from udpkit._native import Channel
-from udpkit.facts import Endpoint
+from udpkit.facts import Address, Endpoint
 from udpkit.sockets.errors import ErrorReport, error_report
 from udpkit.sockets.opening import LARGEST, Options, drops, endpoint, is_connected, open_socket
 
@@ -33,14 +33,14 @@ Data = bytes | bytearray | memoryview
 class Common:
     """What `Socket` and `AsyncSocket` have in common: all that does not wait."""
 
-    def __init__(self, address: str = "", port: int = 0, **options: Unpack[Options]) -> None:
+    def __init__(self, address: str | Address = "", port: int = 0, **options: Unpack[Options]) -> None:
         """Bind to a local address and port; with the option `peer`, connect.
 
         address: an address or name of this host's. Empty: every address, of IPv6 and IPv4.
         port: 0 for any free one.
 
-        Raises OSError as bind(2) and connect(2), socket.gaierror for a name, OverflowError for a port beyond
-        65535, ValueError and TypeError for wrong options.
+        Raises OSError as bind(2) and connect(2), socket.gaierror for an unknown name, ValueError and
+        TypeError for wrong arguments.
         """
         self._socket = open_socket(address, port, options)
         try:
@@ -74,7 +74,7 @@ class Common:
         ICMP errors about datagrams that were sent, and reasons why some could not be. Of more than 1024 that
         nobody took, the newest are kept: `errors_lost`.
         """
-        return [error_report(queued) for queued in self._channel.reports(self._socket.fileno())]
+        return [error_report(queued) for queued in self._channel.reports(self._socket)]
 
     @property
     def errors_lost(self) -> int:
@@ -88,7 +88,10 @@ class Common:
 
     @property
     def dropped(self) -> int:
-        """Datagrams that the kernel dropped here, mostly since the receive buffer was full (SO_RXQ_OVFL)."""
+        """Datagrams that the kernel dropped here, mostly since the receive buffer was full (SO_RXQ_OVFL).
+
+        With `gro` several that came as one count as one.
+        """
         return drops(self._socket)
 
     @property
@@ -115,6 +118,12 @@ class Common:
     def send_buffer(self) -> int:
         """The same for sending."""
         return self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+
+    @overload
+    def getsockopt(self, level: int, option: int) -> int: ...
+
+    @overload
+    def getsockopt(self, level: int, option: int, length: int) -> bytes: ...
 
     def getsockopt(self, level: int, option: int, length: int = 0) -> int | bytes:
         """As socket.getsockopt()."""

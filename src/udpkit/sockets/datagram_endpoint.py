@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from udpkit._native import Channel
-from udpkit.sockets.errors import error_report, exception
+from udpkit.sockets.errors import TruncatedControl, network_error
 from udpkit.sockets.opening import LARGEST, is_connected, tell
 from udpkit.sockets.packet_info import PeerAddress
 from udpkit.sockets.readiness import readable, writable
@@ -57,7 +57,6 @@ class DatagramTransport(asyncio.DatagramTransport):
         )
         self._loop = loop
         self._socket = sock
-        self._descriptor = sock.fileno()
         self._protocol = protocol
         self._remote = remote
         ipv6 = sock.family == socket.AF_INET6
@@ -88,7 +87,10 @@ class DatagramTransport(asyncio.DatagramTransport):
     def _receive(self) -> None:
         """The socket is readable: a batch of datagrams, or an error report."""
         try:
-            received = self._channel.recv_from(self._descriptor, BATCH, 0, False)
+            received = self._channel.recv_from(self._socket, BATCH, 0, False)
+        except TruncatedControl as error:
+            self._complain(error, "A datagram is lost")
+            return
         except OSError as error:
             self._fail(error, "Fatal read error on datagram transport")
             return
@@ -107,7 +109,7 @@ class DatagramTransport(asyncio.DatagramTransport):
         finally:
             self._receiving = False
             self._flush()
-        self._hear_soon()
+        self._hear()
 
     def sendto(self, data: Any, addr: Any = None) -> None:
         """Send a datagram; to an address that datagram_received() gave, from the address that was asked.
@@ -153,7 +155,7 @@ class DatagramTransport(asyncio.DatagramTransport):
         unsent = self._unsent
         if unsent and not self._ended:
             try:
-                done = self._channel.send_many(self._descriptor, unsent, 0)
+                done = self._channel.send_many(self._socket, unsent, 0)
             except OSError as error:
                 self._fail(error, "Fatal write error on datagram transport")
                 return
@@ -163,7 +165,7 @@ class DatagramTransport(asyncio.DatagramTransport):
             else:
                 self._size -= sum(len(data) + UDP_HEADER for data, _ in unsent[:done])
                 del unsent[:done]
-            self._hear_soon()
+            self._hear()
         if unsent and not self._writable:
             self._writable = writable(self._socket)
             self._loop.add_reader(self._writable.fileno(), self._flush)
@@ -174,17 +176,15 @@ class DatagramTransport(asyncio.DatagramTransport):
         if self._closing and not unsent:
             self._end(None)
 
-    def _hear_soon(self) -> None:
-        """Tell the protocol of errors, but not in the middle of what it is doing."""
-        if self._channel.reported > self._heard:
-            self._heard = self._channel.reported
-            self._loop.call_soon(self._hear)
-
     def _hear(self) -> None:
-        reports = [] if self._closing else self._channel.reports(self._descriptor)
+        """Tell the protocol of errors that are new, as asyncio does at once."""
+        if self._channel.reported == self._heard:
+            return
+        reports = self._channel.reports(self._socket)
+        self._heard = self._channel.reported
         for queued in reports:
-            if not self.is_closing():  # by what was told before
-                self._call_protocol(self._protocol.error_received, exception(error_report(queued)))
+            if not self._closing:  # by what was told before
+                self._call_protocol(self._protocol.error_received, network_error(queued))
 
     def get_write_buffer_size(self) -> int:
         """Bytes in the buffer, with 8 for each datagram's header."""
@@ -287,7 +287,7 @@ class DatagramTransport(asyncio.DatagramTransport):
             self._socket.close()
 
     def __repr__(self) -> str:
-        state = "closed" if self._ended else "closing" if self._closing else f"fd={self._descriptor}"
+        state = "closed" if self._ended else "closing" if self._closing else f"fd={self._socket.fileno()}"
         return f"<{type(self).__name__} {state}>"
 
 

@@ -19,6 +19,8 @@ LOCAL_KINDS = {
     errno.ENOBUFS: "queue full",
     errno.EADDRNOTAVAIL: "not this host's address",
     errno.ENETDOWN: "interface down",
+    errno.EACCES: "broadcast without the option, or a route that prohibits",
+    errno.EAFNOSUPPORT: "IPv6 from an IPv4 socket",
 }
 """What this host's own kernel means by an errno, where it is about a datagram (sendmsg(2), udp(7))."""
 
@@ -109,12 +111,8 @@ def error_report(queued: _native.QueuedError) -> ErrorReport:
 
 
 def network_error(queued: _native.QueuedError) -> NetworkError:
-    """The exception for an error that the native module raises."""
-    return exception(error_report(queued))
-
-
-def exception(report: ErrorReport) -> NetworkError:
-    """The exception that carries a report."""
+    """The exception that carries a report of the native module."""
+    report = error_report(queued)
     raised = EXCEPTIONS.get(report.errno, NetworkError)(report.errno, str(report))
     raised.report = report
     return raised

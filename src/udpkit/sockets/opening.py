@@ -8,10 +8,10 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TypedDict
 
-from udpkit.facts import Endpoint
+from udpkit.facts import Address, Endpoint
 
 Peer = Endpoint | tuple[str, int] | tuple[str, int, int, int]
 """Who a datagram is for: an Endpoint, `(host, port)`, or `(host, port, flowinfo, scope_id)` for IPv6."""
@@ -86,7 +86,7 @@ def tell(sock: socket.socket, *, header: bool = False, errors: bool = False) -> 
                 sock.setsockopt(socket.IPPROTO_IPV6, option, 1)
 
 
-def open_socket(address: str, port: int, options: Options) -> socket.socket:
+def open_socket(address: str | Address, port: int, options: Options) -> socket.socket:
     """A socket with these options, bound and, if there is a peer, connected."""
     if unknown := options.keys() - Options.__annotations__.keys():
         raise TypeError(f"no such option: {', '.join(sorted(unknown))}")
@@ -124,40 +124,53 @@ def open_socket(address: str, port: int, options: Options) -> socket.socket:
         ):
             if size is not None:
                 set_buffer(sock, force, option, size)
-        sock.bind(local)
-        if remote:
-            sock.connect(remote[1])
+        for act, where in ((sock.bind, local), (sock.connect, remote and remote[1])):
+            if where:
+                try:
+                    act(where)
+                except OSError as error:
+                    raise OSError(error.errno, f"{error.strerror}: {where[0]} port {where[1]}") from None
     except BaseException:
         sock.close()
         raise
     return sock
 
 
-def resolve(
-    host: str | None, port: int, *rest: int, family: int = 0
-) -> tuple[int, tuple[str, int] | tuple[str, int, int, int]]:
-    """The first address of a name, or an address as it is. Raises socket.gaierror, OverflowError."""
+SocketAddress = tuple[str, int] | tuple[str, int, int, int]
+"""An address as Python's own sockets have it."""
+
+
+def resolve(host: str | Address | None, port: int, *rest: int, family: int = 0) -> tuple[int, SocketAddress]:
+    """The first address of a name, or an address as it is, with its family."""
+    if not isinstance(host, str | IPv4Address | IPv6Address | None):
+        raise TypeError(f"an address is a str such as '127.0.0.1', not {type(host).__name__}")
+    if not isinstance(port, int):
+        raise TypeError(f"a port is an int, not {type(port).__name__}")
     if not 0 <= port <= 65535:
-        raise OverflowError(f"port {port} is not from 0 to 65535")
-    found = socket.getaddrinfo(host, port, family, socket.SOCK_DGRAM, 0, socket.AI_PASSIVE)
+        raise ValueError(f"port {port} is not from 0 to 65535")
+    name = None if host is None else str(host)
+    try:
+        found = socket.getaddrinfo(name, port, family, socket.SOCK_DGRAM, 0, socket.AI_PASSIVE)
+    except socket.gaierror as error:
+        raise socket.gaierror(error.errno, f"{error.strerror}: {host}") from None
     family, _, _, _, sockaddr = found[0]
     if family == socket.AF_INET6 and rest:
         return family, (sockaddr[0], port, *rest)  # type: ignore[return-value]
     return family, sockaddr  # type: ignore[return-value]
 
 
-def every_address(port: int) -> tuple[int, tuple[str, int]]:
+def every_address(port: int) -> tuple[int, SocketAddress]:
     """Every address of IPv6 and IPv4; of IPv4 alone where the kernel has no IPv6."""
     try:
         socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).close()
     except OSError as error:
         if error.errno != errno.EAFNOSUPPORT:
             raise
-        return resolve("0.0.0.0", port)  # type: ignore[return-value] # noqa: S104 - what was asked for
-    return resolve("::", port)  # type: ignore[return-value]
+        return resolve("0.0.0.0", port)  # noqa: S104 - what was asked for
+    return resolve("::", port)
 
 
-def endpoint(sockaddr: tuple[str, int] | tuple[str, int, int, int]) -> Endpoint:
+def endpoint(sockaddr: SocketAddress) -> Endpoint:
     """What getsockname() says, as an Endpoint: IPv4 as IPv4, a link-local address with its scope."""
     host, port = sockaddr[:2]
     address = ip_address(host)
@@ -182,6 +195,10 @@ def is_connected(sock: socket.socket) -> bool:
 
 def set_buffer(sock: socket.socket, force: int, option: int, size: int) -> None:
     """Ask for a buffer of `size` bytes; with CAP_NET_ADMIN beyond net.core.rmem_max and wmem_max, too."""
+    if not isinstance(size, int):
+        raise TypeError(f"a buffer's size is an int, not {type(size).__name__}")
+    if not 0 <= size < 1 << 31:
+        raise ValueError(f"a buffer has 0 to 2147483647 bytes, not {size}")
     try:
         sock.setsockopt(socket.SOL_SOCKET, force, size)
     except PermissionError:

@@ -21,19 +21,18 @@ class PeerAddress(tuple[Any, ...]):
     source.
     """
 
-    path: Path
-    """For sendto(): the address that was asked, and the interface."""
+    _path: Path
 
     def __new__(cls, fields: tuple[Any, ...], path: Path) -> PeerAddress:
         """Made by drop-ins."""
         self = super().__new__(cls, fields)
-        self.path = path
+        self._path = path
         return self
 
     @property
     def local(self) -> Address | None:
         """The address that was asked; None if the kernel did not say."""
-        return self.path.local
+        return self._path.local
 
     def __copy__(self) -> PeerAddress:
         return self
@@ -52,7 +51,8 @@ class PacketInfoSocket(socket.socket):
     One line makes a program right: `socket.socket(socket.AF_INET, socket.SOCK_DGRAM)` becomes
     `udpkit.PacketInfoSocket(socket.AF_INET, socket.SOCK_DGRAM)`, as long as the address that recvfrom() or
     recvfrom_into() gave goes back into sendto(). Everything else is as in `socket.socket`; errors, too: they
-    are not reported to a socket that did not ask for them.
+    are not reported to a socket that did not ask for them. A program that reads the error queue itself, or
+    uses recvmsg(), has no use for it.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class PacketInfoSocket(socket.socket):
             raise ValueError("negative buffersize in recvfrom")
         timeout = self._timeout(flags)
         try:
-            received = self._channel.recv_from(self.fileno(), 1, timeout, True, flags)
+            received = self._channel.recv_from(self, 1, timeout, True, flags)
         except OSError as error:
             if error.errno != errno.ESHUTDOWN:
                 raise
@@ -116,7 +116,7 @@ class PacketInfoSocket(socket.socket):
         if not isinstance(address, PeerAddress) or len(flags) > 1:
             return super().sendto(data, *flags_and_address)
         timeout = self._timeout(*flags)
-        if not self._channel.send(self.fileno(), data, address, timeout, *flags):
+        if not self._channel.send(self, data, address, timeout, *flags):
             raise too_late(timeout)
         return memoryview(data).nbytes
 
@@ -132,6 +132,13 @@ class PacketInfoMixIn:
 
     socket: socket.socket
     """The server's; a PacketInfoSocket once it is bound."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Raises TypeError if the server comes first: its own server_bind() would be called."""
+        super().__init_subclass__(**options)
+        before = cls.__mro__[: cls.__mro__.index(PacketInfoMixIn)]
+        if any(base.__module__ == "socketserver" for base in before):
+            raise TypeError(f"class {cls.__name__}: PacketInfoMixIn has to stand before the server class")
 
     def server_bind(self) -> None:
         """Take over the socket that the server has made, and bind it."""

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from udpkit._native import Datagram
+from udpkit.facts import Address
 from udpkit.sockets.common import Common, Data
 from udpkit.sockets.errors import too_late
 from udpkit.sockets.opening import Options, Peer
@@ -26,7 +27,12 @@ class Socket(Common):
     """
 
     def __init__(
-        self, address: str = "", port: int = 0, *, timeout: float | None = None, **options: Unpack[Options]
+        self,
+        address: str | Address = "",
+        port: int = 0,
+        *,
+        timeout: float | None = None,
+        **options: Unpack[Options],
     ) -> None:
         """Bind to a local address and port; with `peer`, connect.
 
@@ -52,7 +58,7 @@ class Socket(Common):
         Raises TimeoutError, or BlockingIOError with a timeout of 0. On a connected socket Refused and its kin
         when an earlier datagram met an error. TruncatedControl if the kernel cut the control messages.
         """
-        datagram = self._channel.recv(self._socket.fileno(), self._timeout)
+        datagram = self._channel.recv(self._socket, self._timeout)
         if datagram is None:
             raise too_late(self._timeout)
         return datagram
@@ -62,7 +68,7 @@ class Socket(Common):
 
         Empty when none came in time, or an error report came instead: see `errors`. Raises no NetworkError.
         """
-        return self._channel.recv_many(self._socket.fileno(), self._wanted(maximum), self._timeout, False)
+        return self._channel.recv_many(self._socket, self._wanted(maximum), self._timeout, False)
 
     def reply(self, request: Datagram, data: Data) -> bool:
         """Answer from the address that was asked. Returns whether the kernel took the answer.
@@ -71,7 +77,7 @@ class Socket(Common):
         asked, the answer leaves from the one that the route prefers; `stale_sources` counts it and `errors`
         has it. Raises TimeoutError or BlockingIOError if the send buffer stays full.
         """
-        taken = self._channel.reply(self._socket.fileno(), request, data, self._timeout)
+        taken = self._channel.reply(self._socket, request, data, self._timeout)
         if taken is None:
             raise too_late(self._timeout)
         return taken
@@ -82,7 +88,7 @@ class Socket(Common):
         Done with is an answer that the kernel took, or that `errors` reports. All are, unless the send buffer
         stayed full until the timeout.
         """
-        return self._channel.reply_many(self._socket.fileno(), answers, self._timeout)
+        return self._channel.reply_many(self._socket, answers, self._timeout)
 
     def send(self, data: Data, peer: Peer | None = None) -> None:
         """Send a datagram to a peer, whose address is numeric; on a connected socket to its own.
@@ -91,12 +97,12 @@ class Socket(Common):
         on a connected socket, before anything is sent, if an earlier datagram met an error. TimeoutError or
         BlockingIOError if the send buffer stays full.
         """
-        if not self._channel.send(self._socket.fileno(), data, peer, self._timeout):
+        if not self._channel.send(self._socket, data, peer, self._timeout):
             raise too_late(self._timeout)
 
     def send_many(self, datagrams: Iterable[tuple[Data, Peer | None]]) -> int:
         """Send many: pairs of data and a peer, in their order. Returns what `reply_many` does."""
-        return self._channel.send_many(self._socket.fileno(), datagrams, self._timeout)
+        return self._channel.send_many(self._socket, datagrams, self._timeout)
 
     def close(self) -> None:
         """Close it; every later call fails with EBADF."""
