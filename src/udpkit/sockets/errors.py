@@ -19,7 +19,7 @@ LOCAL_KINDS = {
     errno.ENOBUFS: "queue full",
     errno.EADDRNOTAVAIL: "not this host's address",
     errno.ENETDOWN: "interface down",
-    errno.EACCES: "broadcast without the option, or a route that prohibits",
+    errno.EACCES: "broadcast or route prohibited",
     errno.EAFNOSUPPORT: "IPv6 from an IPv4 socket",
 }
 """What this host's own kernel means by an errno, where it is about a datagram (sendmsg(2), udp(7))."""
