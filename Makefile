@@ -1,6 +1,7 @@
 # make lab    the story: a UDP exchange that fails, why, and what fixes it
 # make test   every test
 # make check  formatting, lints, types, import direction
+# make docs   the API reference, from the docstrings
 # Each sets up what it needs. `make lab ARGS="--list"` passes arguments on.
 
 PYTHON ?= python3

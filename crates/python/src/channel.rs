@@ -15,7 +15,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyList, PyMemoryView, PyTuple};
+use pyo3::types::{PyBytes, PyList, PyMemoryView, PyString, PyTuple};
 use udpkit_datagram::{
     Arena, Deliver, Family, Outbox, Outgoing, Readiness, Received, Report, Reports, Woken, wait,
 };
@@ -591,7 +591,11 @@ fn from_fields(fields: &Bound<'_, PyTuple>) -> Result<SocketAddr> {
     let number = |index: usize| -> Result<u32> {
         Ok(if index < fields.len() { fields.get_item(index)?.extract()? } else { 0 })
     };
-    let host = fields.get_item(0)?.str()?.to_string(); // of an ipaddress, too
+    let host = fields.get_item(0)?;
+    if !host.is_instance_of::<PyString>() && host.extract::<IpAddr>().is_err() {
+        return Err(wrong_type("an address is a str such as '127.0.0.1'", &host)?);
+    }
+    let host = host.str()?.to_string();
     parse(&host, port_number(&fields.get_item(1)?)?, number(2)?, number(3)?)
 }
 
@@ -618,8 +622,15 @@ fn parse(host: &str, port: u16, flowinfo: u32, scope: u32) -> Result<SocketAddr>
     })
 }
 
+/// The exception that says what was expected, and what came.
+fn wrong_type(expected: &str, value: &Bound<'_, PyAny>) -> PyResult<Error> {
+    Ok(PyTypeError::new_err(format!("{expected}, not {}", value.get_type().name()?)).into())
+}
+
 fn port_number(port: &Bound<'_, PyAny>) -> Result<u16> {
-    let number: i64 = port.extract()?;
+    let Ok(number) = port.extract::<i64>() else {
+        return Err(wrong_type("a port is an int", port)?);
+    };
     u16::try_from(number).map_err(|_| Error::value(format!("port {number} is not from 0 to 65535")))
 }
 

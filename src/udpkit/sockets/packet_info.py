@@ -137,7 +137,7 @@ class PacketInfoMixIn:
         """Raises TypeError if the server comes first: its own server_bind() would be called."""
         super().__init_subclass__(**options)
         before = cls.__mro__[: cls.__mro__.index(PacketInfoMixIn)]
-        if any(base.__module__ == "socketserver" for base in before):
+        if any("server_bind" in vars(base) for base in before if base.__module__ == "socketserver"):
             raise TypeError(f"class {cls.__name__}: PacketInfoMixIn has to stand before the server class")
 
     def server_bind(self) -> None:
