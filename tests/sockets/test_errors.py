@@ -268,7 +268,7 @@ def test_a_storm_of_errors_keeps_no_client_from_its_answer(
     asker.connect(sockaddr(network, stage, stage.client, network.server, server.port))
     asker.settimeout(0.1)
     rounds = 20
-    calm = threading.Event()
+    begun, calm = threading.Event(), threading.Event()
 
     def storm() -> int:
         told = 0
@@ -276,6 +276,7 @@ def test_a_storm_of_errors_keeps_no_client_from_its_answer(
             while not calm.is_set() or told == 0:
                 offender.tell(REFUSED[network.version], server.port, times=20)
                 told += 20
+                begun.set()
         return told
 
     def serve() -> None:
@@ -288,6 +289,7 @@ def test_a_storm_of_errors_keeps_no_client_from_its_answer(
         serving = pool.submit(serve)
         storming = pool.submit(storm)
         try:
+            assert begun.wait(20)
             for number in range(rounds):
                 payload = str(number).encode()
                 answer = b""

@@ -16,7 +16,6 @@ from anyio.lowlevel import checkpoint
 from udpkit._native import Datagram
 from udpkit.facts import Address
 from udpkit.sockets.common import Common, Data
-from udpkit.sockets.errors import ErrorReport
 from udpkit.sockets.opening import Options, Peer
 from udpkit.sockets.readiness import readable, writable
 
@@ -43,7 +42,6 @@ class AsyncSocket(Common):
         super().__init__(address, port, **options)
         self._readable = readable(self._socket)
         self._writable: select.epoll | None = None
-        self._heard = 0
         self._received: deque[Datagram] = deque()
         self._receiving = anyio.Lock()
         self._sending = anyio.Lock()
@@ -67,8 +65,10 @@ class AsyncSocket(Common):
         Empty when an error report came instead: see `errors`.
         """
         wanted = self._wanted(maximum)
-        if wanted and not self._received and not self._is_news():
+        if wanted and not self._received:
             await self._fill(patient=False)
+            if not self._received:
+                self._heard = self._channel.reported
         return [self._received.popleft() for _ in range(min(wanted, len(self._received)))]
 
     async def _fill(self, *, patient: bool) -> None:
@@ -80,17 +80,6 @@ class AsyncSocket(Common):
                 if self._received or (not patient and self._is_news()):
                     return
                 await anyio.wait_readable(self._readable)
-
-    def _is_news(self) -> bool:
-        """Whether there are reports that neither recv_many() nor errors() has told of."""
-        heard, self._heard = self._heard, self._channel.reported
-        return self._heard > heard
-
-    def errors(self) -> list[ErrorReport]:
-        """What happened to datagrams since the last call, oldest first; does not wait: Socket.errors()."""
-        reports = super().errors()
-        self._heard = self._channel.reported
-        return reports
 
     async def reply(self, request: Datagram, data: Data) -> bool:
         """Answer from the address that was asked: Socket.reply(). Waits while the send buffer is full."""

@@ -45,6 +45,7 @@ class Common:
         self._socket = open_socket(address, port, options)
         try:
             self._batch = options.get("batch", 64)
+            self._heard = 0
             peername = self._socket.getpeername() if options.get("peer") else None
             self._channel = Channel(
                 ipv6=self._socket.family == socket.AF_INET6,
@@ -74,7 +75,13 @@ class Common:
         ICMP errors about datagrams that were sent, and reasons why some could not be. Of more than 1024 that
         nobody took, the newest are kept: `errors_lost`.
         """
-        return [error_report(queued) for queued in self._channel.reports(self._socket)]
+        reports = [error_report(queued) for queued in self._channel.reports(self._socket)]
+        self._heard = self._channel.reported
+        return reports
+
+    def _is_news(self) -> bool:
+        """Whether there are reports that neither an empty recv_many() nor errors() has told of."""
+        return self._channel.reported > self._heard
 
     @property
     def errors_lost(self) -> int:

@@ -310,6 +310,7 @@ async def create_datagram_endpoint(
     `report` says about whom.
     """
     loop = asyncio.get_running_loop()
+    made = sock is None
     if sock is not None:
         if sock.type != socket.SOCK_DGRAM or sock.family not in IP_FAMILIES:
             raise ValueError(f"A datagram socket was expected, got {sock!r}")
@@ -335,7 +336,8 @@ async def create_datagram_endpoint(
         sock.setblocking(False)
         transport = DatagramTransport(loop, sock, protocol_factory(), remote)
     except BaseException:
-        sock.close()
+        if made:
+            sock.close()
         raise
     # As with asyncio, connection_made() has been called when this returns.
     started = loop.create_future()

@@ -68,7 +68,11 @@ class Socket(Common):
 
         Empty when none came in time, or an error report came instead: see `errors`. Raises no NetworkError.
         """
-        return self._channel.recv_many(self._socket, self._wanted(maximum), self._timeout, False)
+        timeout = 0 if self._is_news() else self._timeout
+        datagrams = self._channel.recv_many(self._socket, self._wanted(maximum), timeout, False)
+        if not datagrams:
+            self._heard = self._channel.reported
+        return datagrams
 
     def reply(self, request: Datagram, data: Data) -> bool:
         """Answer from the address that was asked. Returns whether the kernel took the answer.
