@@ -44,7 +44,7 @@ class Common:
         """
         self._socket = open_socket(address, port, options)
         try:
-            self._batch = options.get("batch", 64)
+            self._batch = options.get("batch", 128)
             self._heard = 0
             peername = self._socket.getpeername() if options.get("peer") else None
             self._channel = Channel(

@@ -49,7 +49,7 @@ class Options(TypedDict, total=False):
     largest: int
     """Bytes of payload to make room for, 65,535 by default or with `gro`. What is longer is `truncated`."""
     batch: int
-    """Datagrams to take from the kernel at once, 1 to 1024; 64 by default."""
+    """Datagrams to take from the kernel at once, 1 to 1024; 128 by default."""
     report_errors: bool
     """Hear of ICMP errors (IP_RECVERR, IPV6_RECVERR): `errors`. On by default."""
 
