@@ -25,18 +25,18 @@ HERE = Path(__file__).parent
 
 ECHOES = {
     "c": "C, recvmmsg and sendmmsg",
-    "recvmsg": "Python, recvmsg and sendmsg",
-    "asyncio": "asyncio, DatagramProtocol",
-    "uvloop": "uvloop, DatagramProtocol",
     "batches": "Socket, recv_many and reply_many",
     "singly": "Socket, recv and reply",
+    "recvmsg": "Python, recvmsg and sendmsg",
+    "asyncio": "asyncio, DatagramProtocol",
     "drop-in-asyncio": "create_datagram_endpoint, asyncio",
-    "drop-in-uvloop": "create_datagram_endpoint, uvloop",
     "iterator-asyncio": "AsyncSocket, async for, asyncio",
+    "uvloop": "uvloop, DatagramProtocol",
+    "drop-in-uvloop": "create_datagram_endpoint, uvloop",
     "iterator-uvloop": "AsyncSocket, async for, uvloop",
     "iterator-trio": "AsyncSocket, async for, trio",
 }
-"""Echo servers: "c" is echo.c's, the others are in servers.py. All but the first four are udpkit's."""
+"""Echo servers, beside what each is compared with: "c" is that of echo.c, the others are in servers.py."""
 
 BULK = {
     f"{sender}-{size}": f"{what}, {size} bytes"
