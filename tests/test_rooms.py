@@ -5,6 +5,9 @@ import sys
 
 import pytest
 
+import udpkit
+import udpkit.sockets
+
 
 def imported_by(statement: str) -> set[str]:
     """What a fresh interpreter loads when it runs `statement`, beyond what it had already."""
@@ -30,6 +33,11 @@ def test_a_pure_room_loads_neither_sockets_nor_the_native_module(room):
 def test_the_facts_import_nothing_else_of_ours():
     loaded = imported_by("import udpkit.facts")
     assert {name.split(".")[1] for name in loaded if name.startswith("udpkit.")} == {"facts"}
+
+
+def test_the_package_offers_what_its_sockets_offer():
+    assert udpkit.__all__ == udpkit.sockets.__all__
+    assert [name for name in udpkit.__all__ if getattr(udpkit, name) is None] == []
 
 
 def test_the_package_alone_loads_nothing():

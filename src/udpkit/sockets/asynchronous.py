@@ -43,8 +43,9 @@ class AsyncSocket(Common):
         self._readable = readable(self._socket)
         self._writable: select.epoll | None = None
         self._received: deque[Datagram] = deque()
-        self._receiving = anyio.Lock()
-        self._sending = anyio.Lock()
+        # Every wait below is a checkpoint of its own.
+        self._receiving = anyio.Lock(fast_acquire=True)
+        self._sending = anyio.Lock(fast_acquire=True)
 
     @classmethod
     async def open(
