@@ -1,6 +1,8 @@
 //! Values of the sockets: a datagram that was received, the path an answer takes, an error that was reported.
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -147,13 +149,13 @@ impl QueuedError {
     }
 
     #[getter]
-    fn local(&self) -> Option<IpAddr> {
-        self.0.local
+    fn local<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.0.local.map(|local| address(py, local)).transpose()
     }
 
     #[getter]
-    fn offender(&self) -> Option<IpAddr> {
-        self.0.offender
+    fn offender<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.0.offender.map(|offender| address(py, offender)).transpose()
     }
 
     #[getter]
@@ -189,6 +191,24 @@ fn endpoint(py: Python<'_>, address: SocketAddr) -> PyResult<Bound<'_, PyAny>> {
             let ip = IPV6_ADDRESS.import(py, "ipaddress", "IPv6Address")?.call1((scoped,))?;
             class.call1((ip, v6.port()))
         }
-        _ => class.call1((address.ip(), address.port())),
+        _ => class.call1((self::address(py, address.ip())?, address.port())),
     }
+}
+
+/// The address as Python has it. The last few are kept: making one takes longer than all else about a datagram.
+fn address(py: Python<'_>, ip: IpAddr) -> PyResult<Bound<'_, PyAny>> {
+    static KEPT: Mutex<VecDeque<(IpAddr, Py<PyAny>)>> = Mutex::new(VecDeque::new());
+    // The lock is not held while Python runs, which may let another thread run that waits for it.
+    let kept = || KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, made)) = kept().iter().find(|(known, _)| *known == ip) {
+        return Ok(made.bind(py).clone());
+    }
+    let made = ip.into_pyobject(py)?;
+    let forgotten = {
+        let mut kept = kept();
+        kept.push_front((ip, made.clone().unbind()));
+        if kept.len() > 8 { kept.pop_back() } else { None }
+    };
+    drop(forgotten);
+    Ok(made)
 }

@@ -13,6 +13,8 @@ from udpkit.cli.exits import INTERRUPTED, OK, USAGE, Failure
 
 VERBS = {
     "lab": "Run experiments on real Linux hosts in namespaces.",
+    "probe": "Say of UDP ports whether they are reachable, and how that is known.",
+    "nc": "Netcat that answers from the right address, and says what went wrong.",
     "rule": "The manual page of a finding.",
 }
 """Every verb and its one line of help; the verb is the function `verb` of the module of its name."""

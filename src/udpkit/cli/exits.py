@@ -4,7 +4,10 @@ from __future__ import annotations
 
 OK = 0
 FINDINGS = 1
+CLOSED = 1
 USAGE = 2
+SILENT = 3
+UNREACHABLE = 4
 MISSING = 5
 INTERRUPTED = 130
 

@@ -1,0 +1,260 @@
+"""The speed and truth of `udpkit probe`, on hosts in the lab: `python bench/probe [NAME ...]`.
+
+Seconds are those of the program, from its start to its end. A verdict is wrong if it is not that of the
+port's kind; a quiet or dropped port has to be called silent, with the proof that ICMP errors get through. The
+bucket is the kernel's, of tokens: it takes a token's time for each closed port, less the burst of six.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from random import SystemRandom
+from types import FrameType
+
+from programs import OTHERS, UDPKIT, CannotRunError, Ports, Probe, Probed, Started, judged
+from stage import Answers, Stage, deal
+
+from udpkit.lab.errors import LabError
+
+FIRST = 7000
+PROPORTIONS = {"open": 5, "quiet": 5, "dropped": 10}
+"""Of 60 ports; the other 40 are closed."""
+BURST = 6
+"""Tokens that Linux saves (XRLIM_BURST_FACTOR in net/ipv4/icmp.c)."""
+LOSS = 0.1
+MANY = 64
+STARTS = 20
+PATIENCE = 300.0
+"""Seconds after which a program is given up."""
+SHOWN = 10
+"""So many wrong verdicts are named."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A line of the table: what was measured, and what it may be at most; either may be missing."""
+
+    what: str
+    measured: float | None
+    target: float | None
+    form: str
+    """How both are printed."""
+    notes: tuple[str, ...] = ()
+    """Lines below it."""
+
+    @property
+    def missed(self) -> bool:
+        return self.measured is not None and self.target is not None and self.measured > self.target
+
+    def lines(self, part: str) -> Iterator[str]:
+        cells = ["" if value is None else self.form.format(value) for value in (self.measured, self.target)]
+        verdict = "MISSED" if self.missed else "" if self.target is None else "ok"
+        yield f"{part:8}{self.what:58}{cells[0]:>11}{cells[1]:>11}  {verdict}".rstrip()
+        for note in self.notes:
+            yield f"{'':10}{note}"
+
+
+COUNT, SECONDS, RATIO, MEMORY, MILLISECONDS = "{:.0f}", "{:.2f} s", "{:.3f}", "{:.0f} MiB", "{:.0f} ms"
+
+
+class Bench:
+    """The parts, and what they share. A part yields its figures, or raises CannotRunError."""
+
+    def __init__(self, seed: int, runs: int, directory: Path, stack: ExitStack) -> None:
+        self._seed = seed
+        self._runs = runs
+        self._directory = directory
+        self._stack = stack
+
+    @cached_property
+    def _first(self) -> tuple[Stage, str, Ports, Probed]:
+        """The host that other parts compare with, probed; it stays until the end."""
+        stage = self._stack.enter_context(Stage())
+        ports = proportional(60, self._seed)
+        return stage, *self._probe_one(stage, ports)
+
+    def _probe_one(
+        self, stage: Stage, ports: Ports, token_ms: int | None = None
+    ) -> tuple[str, Ports, Probed]:
+        address = stage.host(ports, token_ms=token_ms)
+        return address, ports, Probe(stage.client, self._directory / "one", {address: ports}).finish(PATIENCE)
+
+    def host(self) -> Iterator[Figure]:
+        _, _, ports, probed = self._first
+        yield wrong("60 ports, Linux's default limit", [probed])
+        yield from beside_bucket(probed, ports, 1.0)
+
+    def faster(self) -> Iterator[Figure]:
+        with Stage() as stage:
+            _, ports, probed = self._probe_one(stage, proportional(600, self._seed), token_ms=100)
+        yield wrong("600 ports, icmp_ratelimit=100", [probed])
+        yield from beside_bucket(probed, ports, 0.1)
+
+    def loss(self) -> Iterator[Figure]:
+        """Each run has a host of its own; all take place at the same time."""
+        with Stage() as stage:
+            started = []
+            for number in range(self._runs):
+                ports = proportional(60, self._seed + number)
+                dealt = {stage.host(ports, loss=LOSS): ports}
+                started.append(Probe(stage.client, self._directory / f"loss{number}", dealt))
+            probed = [one.finish(PATIENCE) for one in started]
+        yield wrong(f"60 ports, {LOSS:.0%} loss either way, {self._runs} runs", probed)
+        seconds = [one.took.seconds for one in probed]
+        yield Figure("  median", statistics.median(seconds), None, SECONDS)
+        yield Figure("  slowest", max(seconds), None, SECONDS)
+
+    def many(self) -> Iterator[Figure]:
+        alone = self._first[-1].took.seconds
+        with Stage() as stage:
+            dealt = {
+                stage.host(ports): ports
+                for ports in (proportional(60, self._seed + number) for number in range(MANY))
+            }
+            probed = Probe(stage.client, self._directory / "many", dealt).finish(PATIENCE)
+        yield wrong(f"{MANY} such hosts in one run", [probed])
+        yield Figure("  seconds", probed.took.seconds, None, SECONDS)
+        yield Figure(f"  beside one host ({alone:.2f} s)", probed.took.seconds / alone, 1.0, RATIO)
+
+    def all(self) -> Iterator[Figure]:
+        ports = deal(range(1, 65_536), {"open": 5, "quiet": 5, "dropped": 5}, self._seed)
+        with Stage() as stage:
+            _, _, probed = self._probe_one(stage, ports, token_ms=0)
+        yield wrong(f"{len(ports):,} ports, no limit", [probed])
+        yield Figure("  seconds", probed.took.seconds, 3.0, SECONDS)
+        yield Figure("  memory, resident", probed.took.rss_kib / 1024, 200, MEMORY)
+
+    def start(self) -> Iterator[Figure]:
+        """On this machine's loopback interface, which has no limit. A silent port would take the timeouts."""
+        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with Answers() as answers, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:
+            for one in (server, gone):
+                one.bind(("127.0.0.1", 0))
+            answers.add(server)
+            ports = {"open": server.getsockname()[1], "closed": gone.getsockname()[1]}
+            gone.close()
+            for state, port in ports.items():
+                seconds = [timed_start(port, state) for _ in range(STARTS)]
+                what = f"one {state} port on loopback, median of {STARTS}"
+                yield Figure(what, 1000 * statistics.median(seconds), 150, MILLISECONDS)
+
+    def others(self) -> Iterator[Figure]:
+        """On the host of `host`; each from an address of its own, and so with a bucket of its own."""
+        stage, address, ports, probed = self._first
+        yield Figure("udpkit probe", probed.took.seconds, None, SECONDS, by_kind(probed.said[address], ports))
+        for name, (command, read) in OTHERS.items():
+            try:
+                argv = command(address, ports)
+                took = Started(stage.another_client(), self._directory / "others", *argv).finish(PATIENCE)
+                said = read(took, ports)
+            except CannotRunError as error:
+                yield Figure(f"{name}: skipped", None, None, SECONDS, (str(error),))
+            else:
+                what = " ".join([name, *argv[1 : argv.index("-n")]])
+                yield Figure(what, took.seconds, None, SECONDS, by_kind(said, ports))
+
+
+PARTS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
+    "host": Bench.host,
+    "faster": Bench.faster,
+    "loss": Bench.loss,
+    "many": Bench.many,
+    "all": Bench.all,
+    "start": Bench.start,
+    "others": Bench.others,
+}
+
+
+def proportional(number: int, seed: int) -> dict[int, str]:
+    """So many ports, in the proportions of 60."""
+    counts = {kind: count * number // 60 for kind, count in PROPORTIONS.items()}
+    return deal(range(FIRST, FIRST + number), counts, seed)
+
+
+def wrong(what: str, probed: list[Probed]) -> Figure:
+    sentences = [sentence for one in probed for sentence in one.wrong]
+    more = [f"and {len(sentences) - SHOWN:,} more"] if len(sentences) > SHOWN else []
+    return Figure(f"{what}: wrong verdicts", len(sentences), 0, COUNT, (*sentences[:SHOWN], *more))
+
+
+def beside_bucket(probed: Probed, ports: Ports, token: float) -> Iterator[Figure]:
+    """token: seconds that one takes."""
+    bucket = token * (Counter(ports.values())["closed"] - BURST)
+    yield Figure("  seconds", probed.took.seconds, None, SECONDS)
+    yield Figure(f"  beside the bucket ({bucket:.1f} s)", probed.took.seconds / bucket, 1.1, RATIO)
+
+
+def timed_start(port: int, state: str) -> float:
+    """Seconds from start to end of a probe of one port, which has to be called `state`."""
+    started = time.perf_counter()
+    argv = [UDPKIT, "probe", "127.0.0.1", str(port)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    seconds = time.perf_counter() - started
+    if f" {state} " not in done.stdout:
+        raise CannotRunError(f"udpkit did not call the port {state}: {(done.stdout or done.stderr).strip()}")
+    return seconds
+
+
+def by_kind(said: Ports, ports: Ports) -> tuple[str, ...]:
+    """How many verdicts on each kind of port are right, wrong, undecided."""
+    counts = Counter(judged(said, ports))
+    return tuple(
+        f"{kind:8}"
+        + ", ".join(
+            f"{counts[kind, word]} {word}" for word in ("right", "undecided", "wrong") if counts[kind, word]
+        )
+        for kind in dict.fromkeys([*PROPORTIONS, "closed"])
+    )
+
+
+def terminated(number: int, _: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="bench/probe", description=__doc__, allow_abbrev=False)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"run only these: {', '.join(PARTS)}")
+    parser.add_argument("--runs", type=int, default=8, help="runs with losses (default: %(default)s)")
+    parser.add_argument("--seed", type=int, help="deals out the ports (default: another one each time)")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - set(PARTS):
+        parser.error(f"no such name: {', '.join(sorted(unknown))}")
+    if arguments.runs < 1:
+        parser.error("--runs takes a number above 0")
+    signal.signal(signal.SIGTERM, terminated)  # so that the hosts are taken down on the way out
+    seed = SystemRandom().randrange(1_000_000) if arguments.seed is None else arguments.seed
+    print(f"{f'seed {seed}':66}{'measured':>11}{'at most':>11}", flush=True)
+    failed = False
+    with tempfile.TemporaryDirectory(prefix="udpkit-bench-") as directory, ExitStack() as stack:
+        bench = Bench(seed, arguments.runs, Path(directory), stack)
+        for name in arguments.names or PARTS:
+            try:
+                for figure in PARTS[name](bench):
+                    print("\n".join(figure.lines(name)), flush=True)
+                    failed |= figure.missed
+            except CannotRunError as error:
+                print(f"{name:8}no figure: {error}", flush=True)
+                failed = True
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("bench/probe: interrupted")
+    except LabError as error:
+        sys.exit(f"bench/probe: {error}")

@@ -1,0 +1,189 @@
+"""`udpkit nc`: netcat that answers from the address that was asked, and says who refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from udpkit.cli import say
+from udpkit.cli.exits import INTERRUPTED, Failure
+
+if TYPE_CHECKING:
+    from udpkit.netcat.plan import Plan, Talk
+
+AGAIN = 1.0
+"""Seconds in which the same news is told once."""
+
+
+UNITS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3600}
+"""Of times, as ncat has them."""
+
+
+def seconds(text: str) -> float:
+    """A time as an option has it: `2`, `0.5`, `500ms`, `-1`."""
+    match = re.fullmatch(r"(-?[0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|)", text, re.ASCII)
+    if not match:
+        raise click.BadParameter(f"{text} is not a number of seconds")
+    return float(match[1]) * UNITS[match[2]]
+
+
+@click.command()
+@click.argument("where", metavar="[HOST] PORT", nargs=-1)
+@click.option("-u", "--udp", is_flag=True, help="UDP instead of TCP.")
+@click.option("-l", "--listen", is_flag=True, help="Wait for a peer.")
+@click.option("-k", "--keep-open", "keep", is_flag=True, help="With -l: serve many peers.")
+@click.option("-p", "--source-port", "port", metavar="PORT", help="Local port.")
+@click.option("-s", "--source", metavar="ADDRESS", help="Local address.")
+@click.option("-4", "ipv4", is_flag=True, help="IPv4 only.")
+@click.option("-6", "ipv6", is_flag=True, help="IPv6 only.")
+@click.option("-n", "--nodns", "numeric", is_flag=True, help="No names: addresses and port numbers.")
+@click.option("-v", "--verbose", count=True, help="Say who comes and goes.")
+@click.option("-z", "scan", is_flag=True, help="Only look which ports are open: 80, http, 20-25, several.")
+@click.option(
+    "-w", "wait", type=seconds, help="Give up connecting, and end when nothing happened for so long."
+)
+@click.option("-q", "quit_after", type=seconds, help="End so long after the end of stdin; negative: never.")
+@click.option("-i", "interval", type=seconds, help="Pause between lines sent, or ports scanned.")
+@click.option("-b", "broadcast", is_flag=True, help="UDP: allow to send to a broadcast address.")
+@click.option("-d", "--recv-only", "no_stdin", is_flag=True, help="Do not read stdin.")
+@click.option("--send-only", is_flag=True, help="Only send, and end with stdin.")
+@click.option("-N", "shutdown", is_flag=True, help="TCP: tell the peer of the end of stdin.")
+@click.option("-C", "--crlf", is_flag=True, help="Send CRLF for LF.")
+@click.option("--any-source", is_flag=True, help="UDP: take answers from other addresses, too.")
+@click.option("--json", "as_json", is_flag=True, help="News on stderr as JSON, one object a line.")
+def verb(**given: Any) -> int:
+    """Send stdin to a peer and print what it sends, over UDP or TCP, with netcat's flags.
+
+    \b
+    udpkit nc -ul 56789           answers from the address that was asked; the first peer, -k for all
+    udpkit nc -u HOST 56789       tells of a refusal, and of an answer from another address
+    udpkit nc -zv HOST 20-25 80   which TCP ports are open
+
+    \b
+    Exit codes: 0 all well · 1 refused, or only wrong sources answered · 2 wrong usage, name or address
+                3 no answer in time · 4 unreachable or prohibited · 5 missing privilege
+    """
+    keep_descriptors()
+    check(**given)
+    from udpkit.netcat import Trouble, run
+
+    talk = News(given["verbose"] > 0, given["as_json"])
+    try:
+        plan = make_plan(**given)
+        return scan_udp(plan, talk) if plan.udp and plan.scan else run(plan, talk)
+    except Trouble as trouble:
+        raise Failure(str(trouble), trouble.exit_code) from None
+    except KeyboardInterrupt:  # here, since click would print an empty line
+        return INTERRUPTED
+
+
+def check(where: Sequence[str], udp: bool, listen: bool, scan: bool, port: str | None, **given: Any) -> None:
+    """What does not go together."""
+    for wrong, sentence in (
+        (given["ipv4"] and given["ipv6"], "-4 or -6, not both"),
+        (given["no_stdin"] and given["send_only"], "--recv-only or --send-only, not both"),
+        (listen and scan, "-z looks at the ports of others, -l opens one here: not both"),
+        (given["keep"] and not listen, "-k needs -l"),
+        (given["broadcast"] and not udp, "-b needs -u: TCP knows no broadcast"),
+        (given["any_source"] and (listen or not udp), "--any-source is for -u HOST PORT"),
+        (any((given[one] or 0) < 0 for one in ("wait", "interval")), "a time is not negative"),
+        (listen and not where and not port, "-l needs a port"),
+        (listen and len(where) > (1 if port else 2), "-l takes one address and one port"),
+        (listen and len(where) == 2 and given["source"], "-l takes one address, as HOST or with -s"),
+        (not listen and not where, "a HOST and a PORT are needed; -l PORT waits for others"),
+        (not listen and len(where) == 1, f"which port of {where[0] if where else ''}? HOST PORT are needed"),
+        (not listen and not scan and len(where) > 2, "several ports need -z"),
+    ):
+        if wrong:
+            raise click.UsageError(sentence)
+
+
+def make_plan(
+    where: Sequence[str], udp: bool, listen: bool, scan: bool, port: str | None, **given: Any
+) -> Plan:
+    """The plan of a command line that was checked. Raises Trouble."""
+    import socket
+
+    from udpkit.netcat.addresses import port_number
+    from udpkit.netcat.plan import Plan, Trouble
+
+    def number(text: str) -> int:
+        return port_number(text, udp=udp, numeric=given["numeric"])
+
+    def numbers(text: str) -> Sequence[int]:
+        ends = text.split("-")
+        if len(ends) != 2 or not all(end.isdigit() for end in ends):
+            ends = [text]  # the name of a service, perhaps with a dash
+        elif not scan:
+            raise Trouble(f"{text}: several ports need -z")
+        low, *_, high = sorted(number(end) for end in ends * 2)
+        return range(low, high + 1)
+
+    source, local = given["source"], number(port) if port else 0
+    host = source
+    if not listen or len(where) == (1 if port else 2):
+        host, *where = where
+    ports = [one for text in where for one in numbers(text)] or [local]
+    limit = given["quit_after"]
+    return Plan(
+        host=host,
+        ports=tuple(ports),
+        udp=udp,
+        listen=listen,
+        keep=given["keep"],
+        scan=scan,
+        family=socket.AF_INET if given["ipv4"] else socket.AF_INET6 if given["ipv6"] else 0,
+        numeric=given["numeric"],
+        source=source,
+        source_port=local,
+        wait=given["wait"],
+        quit_after=0.0 if given["send_only"] else None if limit is None or limit < 0 else limit,
+        interval=given["interval"],
+        stdin=not given["no_stdin"],
+        stdout=not given["send_only"],
+        shutdown=given["shutdown"],
+        crlf=given["crlf"],
+        broadcast=given["broadcast"],
+        any_source=given["any_source"],
+    )
+
+
+def scan_udp(plan: Plan, talk: Talk) -> int:  # noqa: ARG001
+    """`nc -zu HOST PORTS`."""
+    raise click.UsageError("-zu comes with probe")
+
+
+class News:
+    """What happens beside the data, on stderr: sentences, or JSON with everything that `-v` would tell."""
+
+    def __init__(self, verbose: bool, as_json: bool) -> None:
+        self._verbose = verbose
+        self._as_json = as_json
+        self._told: dict[str, tuple[str, float]] = {}
+
+    def __call__(self, event: str, sentence: str, *, verbose: bool = False, **details: object) -> None:
+        if verbose and not (self._verbose or self._as_json):
+            return
+        told, when = self._told.get(event, ("", 0.0))
+        now = time.monotonic()
+        if told == sentence and now - when < AGAIN:
+            return
+        self._told[event] = sentence, now
+        if self._as_json:
+            known = {name: str(value) for name, value in details.items() if value is not None}
+            click.echo(json.dumps({"event": event, **known, "text": sentence}), err=True)
+        else:
+            say(sentence)
+
+
+def keep_descriptors() -> None:
+    """Who closed our stdin or stdout must not find a socket in its place."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)

@@ -1,0 +1,346 @@
+"""Probe the ports of many hosts at once: sockets, clock and queues around the sweeps.
+
+One unconnected socket a family with IP_RECVERR sends to every host: so it hears replies from wrong addresses, and
+learns from each ICMP error's quote which port it is about (FACTS of Linux: udp_err(), ip_icmp_error()). An answer
+that fits no target may be one port's or another's; then the ports without an answer are asked once more, each
+from a socket of its own.
+"""
+
+from __future__ import annotations
+
+import heapq
+import select
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from random import Random
+
+from udpkit.facts import Address, Endpoint
+from udpkit.probe.payload import Payload
+from udpkit.probe.result import Result, State, state_of
+from udpkit.probe.sweep import NEVER, Port, Sweep
+from udpkit.probe.verdict import refused_result, replied_result, silent_result
+from udpkit.sockets import Datagram, ErrorReport, Socket
+
+ROOM = 4096
+"""Bytes of an answer that are looked at."""
+COLD_RATE = 10_000
+"""Probes a second to hosts that have not refused anything yet, all together."""
+ALONE = 64
+"""Sockets at once, for ports that are asked alone."""
+SPARE, SLICE = 0.02, 1000
+"""Seconds without anything to send that are long enough to make so many results that were put off."""
+BUFFER = 4 << 20
+"""Bytes to ask for, so that a burst of ICMP errors has room; unprivileged it is net.core.rmem_max at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One address, what it was called, and the ports to probe."""
+
+    name: str
+    address: Address
+    ports: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to probe. `payload` says what to send to a port."""
+
+    payload: Callable[[int], Payload]
+    timeout: float = 1.0
+    retries: int = 3
+    rate: float | None = None
+    """Probes a second at most, to all hosts together; None: as fast as they answer."""
+    source: str = ""
+    """Address to send from; empty: the route chooses."""
+    interface: str | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Host:
+    """One target on one socket, and what is known of it."""
+
+    target: Target
+    called: str
+    """Its address in numbers: that is what sockets take fastest."""
+    sweep: Sweep
+    wire: Wire
+    results: dict[int, Result] = field(default_factory=dict)
+    refusals: list[tuple[ErrorReport, State, Port, float]] = field(default_factory=list)
+    """What came back and when, and is not among the results yet."""
+    payloads: dict[int, Payload] = field(default_factory=dict)
+    scheduled: float = NEVER
+
+
+class Wire:
+    """A socket, and the hosts that are probed from it."""
+
+    def __init__(self, family: socket.AddressFamily, settings: Settings) -> None:
+        anything = "0.0.0.0" if family == socket.AF_INET else "::"  # noqa: S104 - a client's socket
+        self.socket = Socket(
+            settings.source or anything,
+            timeout=0,
+            interface=settings.interface,
+            receive_buffer=BUFFER,
+            largest=ROOM,
+        )
+        self.hosts: dict[Address, Host] = {}
+        self.strays: list[Datagram] = []
+
+    def send(self, probes: Sequence[tuple[bytes, tuple[str, int]]]) -> None:
+        """Send all, in this order; wait while the send buffer is full."""
+        done = self.socket.send_many(probes)
+        while done < len(probes):
+            select.select([], [self.socket], [])
+            done += self.socket.send_many(probes[done:])
+
+
+class Probe:
+    """The probing of many targets. `run` until it is over; `results` whenever one wants to know."""
+
+    def __init__(self, targets: Sequence[Target], settings: Settings, random: Random | None = None) -> None:
+        self._settings = settings
+        self._random = random or Random()  # noqa: S311 - nothing secret
+        self._targets = list(targets)
+        self._wires: list[Wire] = []
+        self._poll = select.poll()
+        self._by_descriptor: dict[int, Wire] = {}
+        self._heap: list[tuple[float, int, Host]] = []
+        self._behind: list[Host] = []
+        self._pushed = 0
+        self._verdict: Callable[[Result], None] = lambda _: None
+        self._free_at = 0.0
+        self._hosts: list[Host] = []
+        self.total = sum(len(target.ports) for target in targets)
+
+    @property
+    def done(self) -> int:
+        """How many ports need no more probes."""
+        return sum(host.sweep.done for host in self._hosts)
+
+    def results(self) -> Iterator[Result]:
+        """The verdicts that have been reached, in the order in which the ports were asked for."""
+        for host in self._hosts:
+            self._catch_up(host)
+            for port in host.target.ports:
+                if port in host.results:
+                    yield host.results[port]
+
+    def run(
+        self,
+        progress: Callable[[Probe], None] = lambda _: None,
+        verdict: Callable[[Result], None] = lambda _: None,
+    ) -> None:
+        """Probe until every port has a verdict.
+
+        progress: is called every now and then. verdict: with each result, when there is time.
+
+        Raises OSError if there can be no such socket: a source that is not this host's, no such interface.
+        """
+        try:
+            self._hosts = [self._add(target, self._wire_for(target.address)) for target in self._targets]
+            self._verdict = verdict
+            self._loop(progress)
+            self._ask_alone()
+        finally:
+            for wire in self._wires:
+                wire.socket.close()
+
+    # Setting up.
+
+    def _wire_for(self, address: Address) -> Wire:
+        """The socket of the address's family; another one if the address has its place there already."""
+        family = socket.AF_INET if isinstance(address, IPv4Address) else socket.AF_INET6
+        for wire in self._wires:
+            if wire.hosts and type(next(iter(wire.hosts))) is type(address) and address not in wire.hosts:
+                return wire
+        return self._open(family)
+
+    def _open(self, family: socket.AddressFamily) -> Wire:
+        wire = Wire(family, self._settings)
+        self._wires.append(wire)
+        self._by_descriptor[wire.socket.fileno()] = wire
+        self._poll.register(wire.socket, select.POLLIN)
+        return wire
+
+    def _add(self, target: Target, wire: Wire, *, alone: bool = False) -> Host:
+        settings = self._settings
+        sweep = Sweep(
+            target.ports,
+            timeout=settings.timeout,
+            retries=settings.retries,
+            random=self._random,
+            canaries=not alone,
+        )
+        host = Host(target, str(target.address), sweep, wire)
+        wire.hosts[target.address] = host
+        self._schedule(host, 0.0)
+        return host
+
+    # The loop.
+
+    def _schedule(self, host: Host, at: float) -> None:
+        if at < host.scheduled:
+            host.scheduled = at
+            self._pushed += 1
+            heapq.heappush(self._heap, (at, self._pushed, host))
+
+    def _loop(self, progress: Callable[[Probe], None]) -> None:
+        while self._heap:
+            self._send_due()
+            progress(self)
+            wait = self._wait()
+            if wait > SPARE and self._behind:
+                self._catch_up(self._behind[-1], SLICE)
+                if not self._behind[-1].refusals:
+                    self._behind.pop()
+                wait = 0
+            # In whole milliseconds, rounded up: a wake too early would spin.
+            self._poll.poll(min(int(wait * 1000) + 1, 250) if wait > 0 else 0)
+            for wire in self._wires:
+                self._receive(wire)
+
+    def _wait(self) -> float:
+        """Seconds until something is due."""
+        return self._heap[0][0] - time.monotonic() if self._heap else 0
+
+    def _catch_up(self, host: Host, most: int | None = None) -> None:
+        """Results of what was refused: put off while there are probes to send."""
+        refusals = host.refusals[:most]
+        del host.refusals[:most]
+        for report, state, port, at in refusals:
+            result = refused_result(host.target.name, report, state, port, at)
+            host.results[port.number] = result
+            self._verdict(result)
+
+    def _send_due(self) -> None:
+        now = time.monotonic()
+        while self._heap and self._heap[0][0] <= now:
+            host = heapq.heappop(self._heap)[2]
+            if host.scheduled == NEVER:
+                continue
+            host.scheduled = NEVER
+            if host.sweep.finished:
+                self._conclude(host)
+                continue
+            rate = self._settings.rate or (COLD_RATE if host.sweep.cold else None)
+            if rate and self._free_at > now:
+                self._schedule(host, self._free_at)
+                continue
+            if numbers := host.sweep.due(now):
+                if rate:
+                    self._free_at = max(self._free_at, now) + len(numbers) / rate
+                host.wire.send([self._probe(host, number) for number in numbers])
+                self._receive(host.wire)
+                now = time.monotonic()
+            if host.sweep.finished:
+                self._conclude(host)
+            else:
+                self._schedule(host, max(host.sweep.wake(), 0.0))
+
+    def _probe(self, host: Host, number: int) -> tuple[bytes, tuple[str, int]]:
+        payload = host.payloads.get(number)
+        if payload is None:
+            payload = host.payloads[number] = self._settings.payload(number)
+        return payload.data, (host.called, number)
+
+    # What comes back.
+
+    def _receive(self, wire: Wire) -> None:
+        while True:
+            datagrams = wire.socket.recv_many()
+            reports = wire.socket.errors()
+            now = time.monotonic()
+            heard = {self._take(wire, datagram, now) for datagram in datagrams}
+            heard |= {self._take_report(wire, report, now) for report in reports}
+            for host in heard:
+                if host:
+                    self._schedule(host, max(host.sweep.wake(), 0.0))
+            if not datagrams and not reports:
+                return
+
+    def _take(self, wire: Wire, datagram: Datagram, now: float) -> Host | None:
+        """Whose answer it is, and what that means."""
+        host = wire.hosts.get(datagram.peer.address)
+        if host is not None and datagram.peer.port in host.payloads:
+            return self._answered(host, datagram.peer.port, datagram, now)
+        if suspect := self._only_suspect(wire, datagram):
+            return self._answered(*suspect, datagram, now)
+        wire.strays.append(datagram)
+        return None
+
+    def _only_suspect(self, wire: Wire, datagram: Datagram) -> tuple[Host, int] | None:
+        """The one port that can have answered from another address or port, if there is one only."""
+        waiting = [
+            (host, port.number)
+            for host in wire.hosts.values()
+            for port in host.sweep.silent
+            if port.sent and (datagram.peer.port == port.number or len(wire.hosts) == 1 == host.sweep.total)
+        ]
+        return waiting[0] if len(waiting) == 1 else None
+
+    def _answered(self, host: Host, number: int, datagram: Datagram, now: float) -> Host:
+        if port := host.sweep.replied(number):
+            target = Endpoint(host.target.address, number)
+            host.results[number] = replied_result(
+                host.target.name, target, port, datagram, host.payloads[number], now
+            )
+        return host
+
+    def _take_report(self, wire: Wire, report: ErrorReport, now: float) -> Host | None:
+        """Whose probe it is about, and what that means."""
+        target = report.peer
+        host = wire.hosts.get(target.address) if target else None
+        state = state_of(report)
+        if host is None or target is None or state is None:
+            return None
+        number = target.port
+        port = host.sweep.refused(number, report.offender, now, unreachable=state is State.UNREACHABLE)
+        if port:
+            if not host.refusals:
+                self._behind.append(host)
+            host.refusals.append((report, state, port, now))
+        return host
+
+    def _conclude(self, host: Host) -> None:
+        """Verdicts for the ports that stayed silent."""
+        like = next(reversed(host.results.values())) if host.sweep.blanket else None
+        self._catch_up(host)
+        for port in list(host.sweep.silent):
+            target = Endpoint(host.target.address, port.number)
+            payload = host.payloads.get(port.number) or self._settings.payload(port.number)
+            host.results[port.number] = silent_result(
+                host.target.name, target, port, payload, host.sweep, like
+            )
+
+    # Ports that are asked alone.
+
+    def _ask_alone(self) -> None:
+        """Who sent the answers that fit no target? Ask each silent port again, from a socket of its own."""
+        suspects = [
+            (host, result)
+            for wire in list(self._wires)
+            if wire.strays
+            for host in wire.hosts.values()
+            for result in host.results.values()
+            if result.state is State.SILENT
+        ]
+        for start in range(0, len(suspects), ALONE):
+            before = len(self._wires)
+            alone = []
+            for host, result in suspects[start : start + ALONE]:
+                target = Target(host.target.name, host.target.address, [result.target.port])
+                family = socket.AF_INET if target.address.version == 4 else socket.AF_INET6
+                alone.append((host, self._add(target, self._open(family), alone=True)))
+            self._loop(lambda _: None)
+            for host, again in alone:
+                for number, result in again.results.items():
+                    if result.state is not State.SILENT:
+                        host.results[number] = result
+            for wire in self._wires[before:]:
+                self._poll.unregister(wire.socket)
+                wire.socket.close()
+            del self._wires[before:]

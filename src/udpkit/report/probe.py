@@ -1,0 +1,106 @@
+"""The verdicts of a probe: lines, and the JSON document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import groupby
+from typing import Any
+
+import click
+
+from udpkit.facts import Address
+from udpkit.facts.text import in_one_line
+from udpkit.probe.result import Result, State
+
+COLOURS = {
+    State.OPEN: "green",
+    State.WRONG_SOURCE: "red",
+    State.CLOSED: "red",
+    State.SILENT: "yellow",
+    State.PROHIBITED: "magenta",
+    State.UNREACHABLE: "magenta",
+}
+RANGES = 12
+"""So many ranges of ports are shown on one line."""
+
+
+def document(results: Iterable[Result]) -> dict[str, Any]:
+    """What `udpkit probe --json` prints."""
+    return {"schema": 1, "results": [result_document(result) for result in results]}
+
+
+def result_document(result: Result) -> dict[str, Any]:
+    """One verdict."""
+    report = result.icmp
+    return {
+        "host": result.host,
+        "address": str(result.address),
+        "port": result.target.port,
+        "state": result.state.value,
+        "reply_from": str(result.reply_from) if result.reply_from else None,
+        "answer": result.answer,
+        "rtt_ms": milliseconds(result.rtt),
+        "icmp": icmp_document(report.kind, report.origin, report.type, report.code, report.offender)
+        if report
+        else None,
+        "icmp_proven": result.icmp_proven,
+        "sent": result.sent,
+        "evidence": result.evidence,
+    }
+
+
+@lru_cache(64)
+def icmp_document(
+    kind: str, origin: str, icmp_type: int | None, code: int | None, offender: Address | None
+) -> dict[str, Any]:
+    """An ICMP error, or this host's own."""
+    return {
+        "kind": kind,
+        "origin": origin,
+        "type": icmp_type,
+        "code": code,
+        "from": str(offender) if offender else None,
+    }
+
+
+def milliseconds(seconds: float | None) -> float | None:
+    """To the microsecond."""
+    return None if seconds is None else round(seconds * 1000, 3)
+
+
+def lines(results: Sequence[Result]) -> Iterator[str]:
+    """A verdict a line, ports with the same verdict for the same reason together."""
+    for (name, address), of_host in groupby(results, key=lambda result: (result.host, result.address)):
+        called = "" if name == str(address) else f" ({in_one_line(name)})"
+        yield click.style(f"{address}{called}", bold=True)
+        groups: dict[tuple[object, ...], list[Result]] = {}
+        for result in of_host:
+            alone = result.target.port if result.state in (State.OPEN, State.WRONG_SOURCE) else None
+            groups.setdefault((result.state, alone, *result.evidence), []).append(result)
+        shown = [(ranges([one.target.port for one in group]), group) for group in groups.values()]
+        width = min(max(len(ports) for ports, _ in shown), 24)
+        for ports, group in shown:
+            yield from _group_lines(ports, group, width)
+
+
+def _group_lines(ports: str, group: Sequence[Result], width: int) -> Iterator[str]:
+    first = group[0]
+    state = click.style(f"{first.state.value:12}", fg=COLOURS[first.state])
+    many = f"{len(group):,} ports: " if len(group) > 1 else ""
+    rtt = f"{milliseconds(first.rtt):g} ms: " if first.rtt is not None and len(group) == 1 else ""
+    yield f"  {ports:<{width}}  {state}  {many}{rtt}{in_one_line(first.evidence[0])}"
+    for sentence in first.evidence[1:]:
+        yield f"  {'':{width}}  {'':12}  {in_one_line(sentence)}"
+
+
+def ranges(ports: Sequence[int]) -> str:
+    """`53,6990-7002`: ascending, and no more than `RANGES` of them."""
+    runs: list[list[int]] = []
+    for port in sorted(ports):
+        if runs and port == runs[-1][1] + 1:
+            runs[-1][1] = port
+        else:
+            runs.append([port, port])
+    shown = [str(low) if low == high else f"{low}-{high}" for low, high in runs[:RANGES]]
+    return ",".join(shown) + (",…" if len(runs) > RANGES else "")
