@@ -204,7 +204,8 @@ def timed_start(port: int, state: str) -> float:
     done = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE, check=False)
     seconds = time.perf_counter() - started
     if f" {state} " not in done.stdout:
-        raise CannotRunError(f"udpkit did not call the port {state}: {(done.stdout or done.stderr).strip()}")
+        last = (done.stderr or done.stdout).strip().splitlines()[-1:]
+        raise CannotRunError(f"udpkit did not call the port {state}: {''.join(last)}")
     return seconds
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from random import Random
 
 from udpkit.probe.sweep import NEVER, Sweep
 
-HOST = IPv4Address("192.0.2.1")
+HOST, ROUTER = IPv4Address("192.0.2.1"), IPv4Address("192.0.2.254")
 
 
 @dataclass
@@ -19,8 +19,8 @@ class Bucket:
     """inet_peer_xrlim_allow(): `interval` seconds a token, at most `burst` of them."""
 
     interval: float
+    tokens: float
     burst: int = 6
-    tokens: float = NEVER
     last: float = 0.0
 
     def allows(self, now: float) -> bool:
@@ -36,61 +36,77 @@ class Bucket:
 
 @dataclass
 class SimulatedHost:
-    """What answers what. `closed` ports are refused, `answering` ones answer, all others are silent."""
+    """What answers what: the host itself refuses `closed` ports, a router on the way `rejected` ones.
 
-    closed: Collection[int]
+    Others are silent, but for `answering`. loss and overtaking are probabilities of each datagram, one way.
+    """
+
+    closed: Collection[int] = ()
     answering: Collection[int] = ()
+    rejected: Collection[int] = ()
     interval: float = 1.0
+    tokens: float = 6.0
     loss: float = 0.0
     delay: float = 0.0002
     jitter: float = 0.0
     overtaking: float = 0.0
-    closed_beyond: bool = True
-    dies_at: float = NEVER
+    thinking: float = 0.0
+    """Seconds until an answer is sent."""
+    mute_after: float = NEVER
+    """When it stops to send ICMP errors."""
 
 
-def play(
-    sweep: Sweep, host: SimulatedHost, random: Random, limit: float = 10_000
-) -> tuple[set[int], set[int], float]:
-    """Let the sweep probe the host. Returns the ports that answered and were refused, and the seconds it took."""
-    bucket = Bucket(host.interval)
-    answered: set[int] = set()
-    refused: set[int] = set()
+@dataclass
+class Outcome:
+    """What the sweep has learnt: `silent` ports and whether that is proven, the others as they were told."""
+
+    silent: dict[int, bool]
+    answered: set[int] = field(default_factory=set)
+    refused: dict[int, IPv4Address] = field(default_factory=dict)
+    seconds: float = 0.0
+    sent: int = 0
+
+
+def play(sweep: Sweep, host: SimulatedHost, random: Random, limit: float = 1000) -> Outcome:
+    """Let the sweep probe the host; fails if it takes longer than `limit` seconds."""
+    outcome = Outcome({})
+    buckets = {address: Bucket(host.interval, host.tokens) for address in (HOST, ROUTER)}
     now = 0.0
     order = itertools.count()
-    latest = {True: 0.0, False: 0.0}  # arrivals there and here: a path keeps the order
-    arrivals: list[tuple[float, int, str, int]] = []  # in the host, or back here
+    latest = {"probe": 0.0, "answer": 0.0}  # arrivals there and here: a path keeps the order
+    arrivals: list[tuple[float, int, int, IPv4Address | str]] = []
 
-    def travel(kind: str, port: int) -> None:
-        way = kind == "probe"
-        if random.random() >= host.loss:
-            arrives = now + host.delay + random.random() * host.jitter
-            if random.random() >= host.overtaking:
-                arrives = latest[way] = max(arrives, latest[way])
-            heapq.heappush(arrivals, (arrives, next(order), kind, port))
+    def travel(port: int, what: IPv4Address | str, wait: float = 0.0) -> None:
+        if random.random() < host.loss:
+            return
+        way = "probe" if what == "probe" else "answer"
+        arrives = now + wait + host.delay + random.random() * host.jitter
+        if random.random() >= host.overtaking and not wait:
+            arrives = latest[way] = max(arrives, latest[way])
+        heapq.heappush(arrivals, (arrives, next(order), port, what))
 
     while not sweep.finished:
         for port in sweep.due(now):
-            travel("probe", port)
+            outcome.sent += 1
+            travel(port, "probe")
         if sweep.finished:
             break
-        wake = sweep.wake()
-        now = max(now, min(wake, arrivals[0][0] if arrivals else NEVER))
+        now = max(now, min(sweep.wake(), arrivals[0][0] if arrivals else NEVER))
         assert now < limit, f"not finished after {limit} s: {len(sweep.silent)} ports left"
         while arrivals and arrivals[0][0] <= now:
-            _, _, kind, port = heapq.heappop(arrivals)
-            if kind == "answer":
-                answered.add(port)
+            _, _, port, what = heapq.heappop(arrivals)
+            if isinstance(what, IPv4Address):
+                outcome.refused[port] = what
+                sweep.refused(port, what, now)
+            elif what == "answer":
+                outcome.answered.add(port)
                 sweep.replied(port)
-            elif kind == "refusal":
-                refused.add(port)
-                sweep.refused(port, HOST, now)
             elif port in host.answering:
-                travel("answer", port)
-            elif (
-                (port in host.closed or (host.closed_beyond and port >= 61000))
-                and now < host.dies_at
-                and bucket.allows(now)
-            ):
-                travel("refusal", port)
-    return answered, refused, now
+                travel(port, "answer", host.thinking)
+            elif now < host.mute_after:
+                for ports, offender in ((host.closed, HOST), (host.rejected, ROUTER)):
+                    if port in ports and buckets[offender].allows(now):
+                        travel(port, offender)
+    outcome.silent = {port.number: bool(port.proofs) for port in sweep.silent}
+    outcome.seconds = now
+    return outcome

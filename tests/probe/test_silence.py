@@ -98,7 +98,7 @@ def test_errors_that_this_host_drops_prove_nothing(near: Path, version: int) -> 
 def test_a_mixed_host_within_the_default_limits(near: Path, version: int) -> None:
     """Answering, quiet, dropped and closed ports, more than Linux refuses at once: none is mistaken."""
     near.server.shell(f"{TOOL[version]} -A INPUT -p udp --dport 7010:7014 -j DROP")
-    servers = {port: echo for port in range(7000, 7003)} | {port: quiet for port in range(7005, 7008)}
+    servers = dict.fromkeys(range(7000, 7003), echo) | dict.fromkeys(range(7005, 7008), quiet)
     with serving(near.server, servers, *NEAR.values()):
         outcome = probe(near.client, NEAR[version], "7000-7019", *QUICKLY)
     expected = dict.fromkeys(range(7000, 7020), "closed")

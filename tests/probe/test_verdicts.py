@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from cli.command import TIMEOUT, UDPKIT
 
 from udpkit.lab import Host
 
@@ -12,13 +11,9 @@ from .conftest import (
     FAR,
     NEAR,
     ROUTER,
-    SECOND,
     Path,
-    begin,
     echo,
-    end,
     probe,
-    quiet,
     serving,
     unlimited,
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,25 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from udpkit.cli import say
-from udpkit.cli.exits import INTERRUPTED, Failure
+from udpkit.cli.durations import seconds
+from udpkit.cli.exits import INTERRUPTED, OK, Failure
 
 if TYPE_CHECKING:
     from udpkit.netcat.plan import Plan, Talk
 
 AGAIN = 1.0
 """Seconds in which the same news is told once."""
-
-
-UNITS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3600}
-"""Of times, as ncat has them."""
-
-
-def seconds(text: str) -> float:
-    """A time as an option has it: `2`, `0.5`, `500ms`, `-1`."""
-    match = re.fullmatch(r"(-?[0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|)", text, re.ASCII)
-    if not match:
-        raise click.BadParameter(f"{text} is not a number of seconds")
-    return float(match[1]) * UNITS[match[2]]
 
 
 @click.command()
@@ -64,6 +52,7 @@ def verb(**given: Any) -> int:
     udpkit nc -ul 56789           answers from the address that was asked; the first peer, -k for all
     udpkit nc -u HOST 56789       tells of a refusal, and of an answer from another address
     udpkit nc -zv HOST 20-25 80   which TCP ports are open
+    udpkit nc -zvu HOST 53        whether a UDP port is, as udpkit probe finds out
 
     \b
     Exit codes: 0 all well · 1 refused, or only wrong sources answered · 2 wrong usage, name or address
@@ -154,9 +143,34 @@ def make_plan(
     )
 
 
-def scan_udp(plan: Plan, talk: Talk) -> int:  # noqa: ARG001
-    """`nc -zu HOST PORTS`."""
-    raise click.UsageError("-zu comes with probe")
+def scan_udp(plan: Plan, talk: Talk) -> int:
+    """`nc -zu HOST PORTS`: the verdicts of `udpkit probe`; 0 if one is open, as with TCP. Raises Trouble."""
+    from udpkit.cli.probe import EXIT_CODES
+    from udpkit.facts import Address
+    from udpkit.netcat.addresses import find, peer
+    from udpkit.netcat.plan import cannot_bind
+    from udpkit.probe.payload import payload_for
+    from udpkit.probe.run import Probe, Settings, Target
+
+    address: Address = peer(find(plan.host or "", plan.ports[0], plan)[0]).address
+    settings = Settings(
+        payload_for,
+        timeout=plan.wait or 1.0,
+        rate=1 / plan.interval if plan.interval else None,
+        source=plan.source or "",
+        source_port=plan.source_port,
+    )
+    probe = Probe([Target(plan.host or "", address, plan.ports)], settings)
+    try:
+        probe.run()
+    except OSError as error:
+        raise cannot_bind(error, plan.source or "", plan.source_port, udp=True) from error
+    results = list(probe.results())
+    for one in results:
+        why = ", ".join(one.evidence)
+        talk(one.state.value, f"{one.target}: {one.state.value}: {why}", verbose=True, peer=one.target)
+    codes = [EXIT_CODES[one.state] for one in results]
+    return OK if OK in codes else max(codes)
 
 
 class News:

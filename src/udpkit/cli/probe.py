@@ -66,7 +66,12 @@ def show_list(context: click.Context, _parameter: click.Parameter, wanted: bool)
     "--timeout", metavar="SECONDS", default=1.0, show_default=True, help="How long an answer may take."
 )
 @click.option(
-    "--retries", metavar="N", default=3, show_default=True, help="More probes to a silent port, at least."
+    "--retries",
+    metavar="N",
+    type=click.IntRange(0, 100),
+    default=3,
+    show_default=True,
+    help="More probes to a silent port, at least.",
 )
 @click.option(
     "--rate", metavar="N", type=float, help="Probes a second at most; without: as fast as they answer."
@@ -127,7 +132,14 @@ def verb(
         targets = parse_targets([host], numbers, version)
     except BadTarget as error:
         raise Failure(str(error), USAGE) from error
-    settings = Settings(chosen, positive("--timeout", timeout), retries, rate, source, interface)
+    settings = Settings(
+        chosen,
+        timeout=positive("--timeout", timeout),
+        retries=retries,
+        rate=None if rate is None else positive("--rate", rate, most=1_000_000),
+        source=source,
+        interface=interface,
+    )
     if trace:
         from udpkit.cli.probe_trace import run_trace
 
@@ -163,9 +175,9 @@ def verb(
     return INTERRUPTED if interrupted else max((EXIT_CODES[one.state] for one in results), default=SILENT)
 
 
-def positive(option: str, value: float) -> float:
-    if not 0 < value < 3600:
-        raise click.BadParameter("takes a number of seconds above 0", param_hint=option)
+def positive(option: str, value: float, most: int = 3600) -> float:
+    if not 0 < value <= most:
+        raise click.BadParameter(f"takes a number above 0, up to {most:,}", param_hint=option)
     return value
 
 

@@ -9,7 +9,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import click
@@ -18,7 +18,7 @@ from udpkit.cli import say
 from udpkit.cli.durations import seconds
 from udpkit.cli.exits import INTERRUPTED, SILENT, USAGE, Failure
 from udpkit.cli.probe import EXIT_CODES
-from udpkit.probe.every import SHORTEST, Event, Tick, Track, Watch, keep_asking
+from udpkit.probe.every import SHORTEST, Event, Tick, Track, Watch, keep_asking, open_wires
 from udpkit.probe.run import Settings, Target
 from udpkit.report.every import (
     event_document,
@@ -51,15 +51,18 @@ def run_every(
         raise Failure(f"--every {every}: {error}", USAGE) from error
     if settings.rate and len(watch.tracks) / interval > settings.rate:
         raise Failure(f"--every {every}: that is more than --rate {settings.rate:g} allows", USAGE)
-    telling.keep(prometheus, watch.tracks)
     interrupted = False
-    try:
-        keep_asking(watch, settings, interval, count, telling.between)
-    except KeyboardInterrupt:
-        interrupted = True
-    except OSError as error:
-        where = settings.interface if settings.interface and error.errno == 19 else settings.source
-        raise Failure(f"{where}: {error.strerror}" if where else str(error), USAGE) from error
+    with ExitStack() as stack:
+        try:
+            wires = stack.enter_context(open_wires(watch, settings))
+        except OSError as error:
+            where = settings.interface if settings.interface and error.errno == 19 else settings.source
+            raise Failure(f"{where}: {error.strerror}" if where else str(error), USAGE) from error
+        telling.keep(prometheus, watch.tracks)
+        try:
+            keep_asking(wires, watch, interval, count, telling.between)
+        except KeyboardInterrupt:
+            interrupted = True
     watch.finish(time.monotonic())
     telling.end(watch.tracks)
     if interrupted:

@@ -1,17 +1,17 @@
 """Keep asking the same ports, like ping: who answers, who does not, and when that changes.
 
 Theory of operation. Every *tick* sends each port one request. An answer belongs to the request that its
-protocol says it answers (`Protocol.recognise`). Where that cannot tell, as all requests are alike or the answer
-is of another kind, the one is taken whose age is nearest to the last round trip; before there was one, the
-oldest, or after a loss the newest. That can be wrong only where the timeout is longer than the interval.
+protocol says it answers (`Protocol.recognise`). Where that cannot tell, as all requests are alike or the
+answer is of another kind, the one is taken whose age is nearest to the last round trip; before there was one,
+the oldest, or after a loss the newest. That can be wrong only where the timeout is longer than the interval.
 
-- What answers from a wrong address and proves nothing may be a stray; it counts once no right answer has come.
+- What comes from a wrong address and proves nothing may be a stray; it counts if no right answer comes.
 - A late answer is no loss undone, but it shows that the port is open. News of an older tick than the one that
   told something last changes nothing.
 - One loss is no change of state; `LOSSES` in a row are.
 - ICMP errors are rate limited, to one a second from each Linux host: a closed port is not refused every time.
-  It stays closed until it answers, or was silent for longer than the limit explains. Of one host's ports those
-  that were refused last come last in the next tick: so each has its turn, and one that has just died the first.
+  It stays closed until it answers, or was silent for longer than the limit explains. Of one host's ports
+  those refused last come last in the next tick: so each has its turn, and one that has just died the first.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ import select
 import socket
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import Enum
 
@@ -178,7 +179,7 @@ class Tick:
 
 
 class Watch:
-    """Ports and requests, without sockets and clock: it is told what was sent and what came, in time's order."""
+    """Ports and requests, without sockets and clock: it is told what was sent and what came, and when."""
 
     def __init__(
         self,
@@ -222,13 +223,16 @@ class Watch:
         self._ticks[seq] = Tick(seq, len(self.tracks), dict.fromkeys(Fate, 0), [])
         return sorted(self.tracks, key=lambda track: track.last_refused)
 
-    def ask(self, track: Track, seq: int, now: float) -> bytes:
-        """A new request, that is sent now."""
-        request = Request(track, seq, self._payload(track.target.port), now)
+    def payload(self, track: Track) -> Payload:
+        """For a new request. The first of a protocol may take a while: it loads what it needs."""
+        return self._payload(track.target.port)
+
+    def ask(self, track: Track, seq: int, payload: Payload, now: float) -> None:
+        """The request is sent now."""
+        request = Request(track, seq, payload, now)
         track.sent += 1
         track.recent.append(request)
         self._open.append(request)
-        return request.payload.data
 
     @property
     def deadline(self) -> float:
@@ -256,11 +260,12 @@ class Watch:
 
     def received(self, datagram: Datagram, now: float) -> None:
         """A datagram has come."""
-        track = self._by_target.get(datagram.peer) or self._suspect(datagram)
+        right = self._by_target.get(datagram.peer)
+        track = right or self._suspect(datagram)
         if track is None:
             self.strays += 1
             return
-        request, certain = _asked(track, datagram.data, now)
+        request, certain = _asked(track, datagram.data, now, right is not None)
         if request is None:
             self.strays += 1
             return
@@ -324,7 +329,7 @@ class Watch:
     def _lost(self, request: Request, now: float) -> None:
         track = request.track
         track.lost += 1
-        track.misses += 1
+        track.misses += request.seq > track.newest
         self._settle(request, Fate.LOST)
         self._tell(Event("lost", track, request.seq, track.state))
         if track.misses >= LOSSES and now - track.heard > self._grace(track):
@@ -382,7 +387,7 @@ class Watch:
             and track.waiting
         ]
         if len(suspects) > 1:
-            suspects = [track for track in suspects if _asked(track, datagram.data, 0.0)[1]]
+            suspects = [track for track in suspects if _asked(track, datagram.data, 0.0, False)[1]]
         return suspects[0] if len(suspects) == 1 else None
 
 
@@ -391,8 +396,11 @@ def _moves(track: Track) -> bool:
     return bool(track.recent) and track.recent[-1].payload.protocol.other_port
 
 
-def _asked(track: Track, answer_untrusted: bytes, now: float) -> tuple[Request | None, bool]:
-    """The request that this answers, and whether that is certain; None if it answers none."""
+def _asked(track: Track, answer_untrusted: bytes, now: float, right: bool) -> tuple[Request | None, bool]:
+    """The request that this answers, and whether that is certain; None if it answers none.
+
+    right: whether it came from where the request went.
+    """
     different = list({request.payload.data: request for request in track.recent}.values())
     for request in reversed(different):
         if request.payload.name(answer_untrusted):
@@ -400,8 +408,9 @@ def _asked(track: Track, answer_untrusted: bytes, now: float) -> tuple[Request |
             if other and not other.payload.name(answer_untrusted):
                 return request, True
             break  # it fits whatever was asked
-    if track.waiting:
-        return _likely(track.waiting, now), False
+    if waiting := track.waiting:
+        free = [request for request in waiting if right or not request.stray]
+        return _likely(free or waiting, now), False
     settled = list(track.recent)
     if settled and settled[-1].fate in (Fate.REFUSED, Fate.LOST):
         lost = [request for request in settled if request.fate is Fate.LOST]
@@ -430,9 +439,23 @@ def _sent(request: Request) -> Sent:
     return Sent(request.track.target.port, sent=1, last_sent=request.sent_at)
 
 
+@contextmanager
+def open_wires(watch: Watch, settings: Settings) -> Iterator[dict[int, Wire]]:
+    """A socket for each version of IP that is asked for; a context manager that closes them.
+
+    Raises OSError if there can be no such socket: a source that is not this host's, no such interface.
+    """
+    with ExitStack() as stack:
+        wires: dict[int, Wire] = {}
+        for version in sorted({track.target.address.version for track in watch.tracks}):
+            wires[version] = Wire(socket.AF_INET if version == 4 else socket.AF_INET6, settings)
+            stack.callback(wires[version].socket.close)
+        yield wires
+
+
 def keep_asking(
+    wires: Mapping[int, Wire],
     watch: Watch,
-    settings: Settings,
     every: float,
     count: int | None,
     between: Callable[[], float] = lambda: math.inf,
@@ -440,45 +463,42 @@ def keep_asking(
     """Ask at every tick, from the same sockets, until all of `count` ticks are settled; without one for ever.
 
     Ticks lie at whole multiples of `every` from the first; those that this process slept through are left
-    out. `between` is called whenever something may have happened, and returns the time.monotonic() at which it
-    wants to be called again. Raises OSError as `Probe.run`.
+    out. `between` is called whenever something may have happened, and returns the time.monotonic() at which
+    it wants to be called again.
     """
-    wires: dict[int, Wire] = {}
     poll = select.poll()
-    try:
-        for version in sorted({track.target.address.version for track in watch.tracks}):
-            family = socket.AF_INET if version == 4 else socket.AF_INET6
-            wires[version] = Wire(family, settings)
-            poll.register(wires[version].socket, select.POLLIN)
-        start = next_tick = time.monotonic()
-        seq = 0
-        while True:
-            _receive(wires, watch)
-            now = time.monotonic()
-            watch.expire(now)
-            if now >= next_tick:
-                seq += 1
-                _send(wires, watch, seq)
-                done = seq == count
-                next_tick = math.inf if done else start + every * (math.floor((now - start) / every) + 1)
-            wake = min(next_tick, watch.deadline)
-            if wake == math.inf:
-                return
-            # In whole milliseconds, rounded up: a wake too early would spin.
-            wait = min(wake, between()) - time.monotonic()
-            poll.poll(max(0, min(wait, LONGEST_POLL) * 1000 + 1))
-    finally:
-        for wire in wires.values():
-            wire.socket.close()
+    for wire in wires.values():
+        poll.register(wire.socket, select.POLLIN)
+    start = next_tick = time.monotonic()
+    seq = 0
+    while True:
+        _receive(wires, watch)
+        now = time.monotonic()
+        watch.expire(now)
+        if now >= next_tick:
+            seq += 1
+            _send(wires, watch, seq)
+            next_tick = math.inf if seq == count else start + every * (math.floor((now - start) / every) + 1)
+        wake = min(next_tick, watch.deadline)
+        if wake == math.inf:
+            return
+        wait = min(wake, between()) - time.monotonic()
+        # In whole milliseconds, rounded up: a wake too early would spin.
+        poll.poll(math.ceil(max(0.0, min(wait, LONGEST_POLL)) * 1000))
 
 
 def _send(wires: Mapping[int, Wire], watch: Watch, seq: int) -> None:
     tracks = watch.tick(seq)
     for start in range(0, len(tracks), BATCH):
+        batch = [(track, watch.payload(track)) for track in tracks[start : start + BATCH]]
+        probes: dict[int, list[tuple[bytes, tuple[str, int]]]] = {version: [] for version in wires}
         now = time.monotonic()
-        batch = [(watch.ask(track, seq, now), track.target) for track in tracks[start : start + BATCH]]
+        for track, payload in batch:
+            watch.ask(track, seq, payload, now)
+            address, port = track.target.address, track.target.port
+            probes[address.version].append((payload.data, (str(address), port)))
         for version, wire in wires.items():
-            wire.send([(data, target) for data, target in batch if target.address.version == version])
+            wire.send(probes[version])
         _receive(wires, watch)
 
 

@@ -2,19 +2,21 @@
 
 One unconnected socket a family with IP_RECVERR sends to every host: so it hears replies from wrong addresses, and
 learns from each ICMP error's quote which port it is about (FACTS of Linux: udp_err(), ip_icmp_error()). An answer
-that fits no target may be one port's or another's; then the ports without an answer are asked once more, each
-from a socket of its own.
+that fits no target may be one port's or another's; then the ports without an answer are asked once more, in
+groups from sockets of their own.
 """
 
 from __future__ import annotations
 
 import heapq
+import math
 import select
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
+from itertools import groupby
 from random import Random
 
 from udpkit.facts import Address, Endpoint
@@ -30,6 +32,8 @@ COLD_RATE = 10_000
 """Probes a second to hosts that have not refused anything yet, all together."""
 ALONE = 64
 """Sockets at once, for ports that are asked alone."""
+MOST_STRANGE = 256
+"""Datagrams from elsewhere that are looked at closely, on one socket."""
 SPARE, SLICE = 0.02, 1000
 """Seconds without anything to send that are long enough to make so many results that were put off."""
 BUFFER = 4 << 20
@@ -56,6 +60,7 @@ class Settings:
     """Probes a second at most, to all hosts together; None: as fast as they answer."""
     source: str = ""
     """Address to send from; empty: the route chooses."""
+    source_port: int = 0
     interface: str | None = None
 
 
@@ -71,6 +76,8 @@ class Host:
     results: dict[int, Result] = field(default_factory=dict)
     refusals: list[tuple[ErrorReport, State, Port, float]] = field(default_factory=list)
     """What came back and when, and is not among the results yet."""
+    doubtful: dict[int, tuple[Result, float]] = field(default_factory=dict)
+    """By port: what came from elsewhere, perhaps from a stranger, and when the right answer is overdue."""
     payloads: dict[int, Payload] = field(default_factory=dict)
     scheduled: float = NEVER
 
@@ -82,13 +89,17 @@ class Wire:
         anything = "0.0.0.0" if family == socket.AF_INET else "::"  # noqa: S104 - a client's socket
         self.socket = Socket(
             settings.source or anything,
+            settings.source_port,
             timeout=0,
             interface=settings.interface,
             receive_buffer=BUFFER,
             largest=ROOM,
         )
         self.hosts: dict[Address, Host] = {}
-        self.strays: list[Datagram] = []
+        self.strays = 0
+        """Datagrams that no port can be told to have answered with."""
+        self.strange = 0
+        """Datagrams from where none was asked."""
 
     def send(self, probes: Sequence[tuple[bytes, tuple[str, int]]]) -> None:
         """Send all, in this order; wait while the send buffer is full."""
@@ -267,20 +278,22 @@ class Probe:
         host = wire.hosts.get(datagram.peer.address)
         if host is not None and datagram.peer.port in host.payloads:
             return self._answered(host, datagram.peer.port, datagram, now)
-        if suspect := self._only_suspect(wire, datagram):
-            return self._answered(*suspect, datagram, now)
-        wire.strays.append(datagram)
+        wire.strange += 1
+        if wire.strange <= MOST_STRANGE and (suspect := only_suspect(wire, host, datagram)):
+            return self._suspected(*suspect, datagram, now)
+        wire.strays += 1
         return None
 
-    def _only_suspect(self, wire: Wire, datagram: Datagram) -> tuple[Host, int] | None:
-        """The one port that can have answered from another address or port, if there is one only."""
-        waiting = [
-            (host, port.number)
-            for host in wire.hosts.values()
-            for port in host.sweep.silent
-            if port.sent and (datagram.peer.port == port.number or len(wire.hosts) == 1 == host.sweep.total)
-        ]
-        return waiting[0] if len(waiting) == 1 else None
+    def _suspected(self, host: Host, port: Port, datagram: Datagram, now: float) -> Host:
+        """An answer from elsewhere, if it answers the request, or comes again when the right one is overdue."""
+        payload = host.payloads[port.number]
+        target = Endpoint(host.target.address, port.number)
+        _, overdue_at = host.doubtful.get(port.number, (None, NEVER))
+        if payload.name(datagram.data) or now >= overdue_at:
+            return self._answered(host, port.number, datagram, now)
+        result = replied_result(host.target.name, target, port, datagram, payload, now)
+        host.doubtful.setdefault(port.number, (result, port.last_sent + self._settings.timeout))
+        return host
 
     def _answered(self, host: Host, number: int, datagram: Datagram, now: float) -> Host:
         if port := host.sweep.replied(number):
@@ -307,9 +320,12 @@ class Probe:
 
     def _conclude(self, host: Host) -> None:
         """Verdicts for the ports that stayed silent."""
-        like = next(reversed(host.results.values())) if host.sweep.blanket else None
         self._catch_up(host)
+        like = next(reversed(host.results.values())) if host.sweep.blanket else None
         for port in list(host.sweep.silent):
+            if port.number in host.doubtful:
+                host.results[port.number] = replace(host.doubtful[port.number][0], sent=port.sent)
+                continue
             target = Endpoint(host.target.address, port.number)
             payload = host.payloads.get(port.number) or self._settings.payload(port.number)
             host.results[port.number] = silent_result(
@@ -319,28 +335,61 @@ class Probe:
     # Ports that are asked alone.
 
     def _ask_alone(self) -> None:
-        """Who sent the answers that fit no target? Ask each silent port again, from a socket of its own."""
-        suspects = [
-            (host, result)
-            for wire in list(self._wires)
-            if wire.strays
-            for host in wire.hosts.values()
-            for result in host.results.values()
-            if result.state is State.SILENT
-        ]
-        for start in range(0, len(suspects), ALONE):
-            before = len(self._wires)
-            alone = []
-            for host, result in suspects[start : start + ALONE]:
-                target = Target(host.target.name, host.target.address, [result.target.port])
-                family = socket.AF_INET if target.address.version == 4 else socket.AF_INET6
-                alone.append((host, self._add(target, self._open(family), alone=True)))
-            self._loop(lambda _: None)
-            for host, again in alone:
-                for number, result in again.results.items():
-                    if result.state is not State.SILENT:
-                        host.results[number] = result
-            for wire in self._wires[before:]:
-                self._poll.unregister(wire.socket)
-                wire.socket.close()
-            del self._wires[before:]
+        """Who sent the answers that fit no target? Ask the silent ports again, in ever smaller groups."""
+        for wire in list(self._wires):
+            suspects = silent_of(wire) if wire.strays else []
+            while suspects:
+                suspects = self._ask_groups(suspects)
+
+    def _ask_groups(self, suspects: Sequence[tuple[Host, int]]) -> list[tuple[Host, int]]:
+        """Ask ports again, each group from a socket of its own. Returns those of groups that are not clear yet."""
+        size = math.ceil(len(suspects) / ALONE)
+        groups = []
+        for start in range(0, len(suspects), size):
+            group = suspects[start : start + size]
+            wire = self._open(socket.AF_INET if group[0][0].target.address.version == 4 else socket.AF_INET6)
+            for host, members in groupby(group, key=lambda member: member[0]):
+                target = host.target
+                self._add(
+                    Target(target.name, target.address, [port for _, port in members]), wire, alone=True
+                )
+            groups.append((wire, group))
+        self._loop(lambda _: None)
+        unclear = []
+        for wire, group in groups:
+            for host, number in group:
+                again = wire.hosts[host.target.address]
+                self._catch_up(again)
+                if again.results[number].state is not State.SILENT:
+                    host.results[number] = again.results[number]
+                elif wire.strays and size > 1:
+                    unclear.append((host, number))
+            self._poll.unregister(wire.socket)
+            self._wires.remove(wire)
+            wire.socket.close()
+        return unclear
+
+
+def only_suspect(wire: Wire, host: Host | None, datagram: Datagram) -> tuple[Host, Port] | None:
+    """The one port that can have answered from elsewhere, if there is one only; host: the sender's, if known.
+
+    The one of its number; else the one whose request it answers; else the only one on this socket.
+    """
+    hosts = [host] if host else wire.hosts.values()
+    waiting = [(host, port) for host in hosts for port in host.sweep.silent if port.sent]
+    chosen = [one for one in waiting if one[1].number == datagram.peer.port]
+    if len(chosen) != 1:
+        chosen = [one for one in waiting if one[0].payloads[one[1].number].name(datagram.data)]
+    if not chosen and len(wire.hosts) == 1 and all(one.sweep.total == 1 for one in hosts):
+        chosen = waiting
+    return chosen[0] if len(chosen) == 1 else None
+
+
+def silent_of(wire: Wire) -> list[tuple[Host, int]]:
+    """The ports without an answer."""
+    return [
+        (host, number)
+        for host in wire.hosts.values()
+        for number, result in host.results.items()
+        if result.state is State.SILENT
+    ]

@@ -14,8 +14,10 @@ nothing by itself; it may be a closed port's for which no token was left. This i
   refused but the canary is, none of them is closed. That holds only if the token was there before the round
   was, not come between it and the canary: so nothing is sent before for as long as a token takes. The token
   waits as long as need be, so the round is sent several times before the canary.
-- How long a token takes is learnt from an empty bucket and the refusals since (`Budget`). As long as no round
-  has met an empty bucket, there is no limit, and rounds double up to `LARGEST_ROUND`.
+- How long a token takes is learnt: Linux saves six, so of k that were spent k - 6 have come in the time between;
+  or less one after the bucket was empty for sure (`Budget`). As long as it is not known, two canaries must be
+  refused together: the second one's token was there before the round, unless one comes as fast as canaries do.
+- Rounds grow up to `LARGEST_ROUND` while all of their ports are told apart, so without a limit they soon do.
 - Datagrams get lost, or overtake each other. A closed port that is refused although there was evidence against
   it shows how often. How much evidence and how many probes a verdict of silence takes follows from that.
 - Routers and firewalls that refuse have a bucket each: a round counts as far as *every* known offender's.
@@ -26,7 +28,7 @@ nothing by itself; it may be a closed port's for which no token was left. This i
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from random import Random
@@ -42,8 +44,6 @@ BURST = 6
 """Tokens that Linux saves (XRLIM_BURST_FACTOR in net/ipv4/icmp.c)."""
 SURELY = 5
 """So many rounds in a row that went unheard were not lost: there was no token."""
-UNLIMITED = 2 * BURST
-"""So many in a row that were refused are more than Linux saves: there is no limit."""
 STARVED = 2.5
 """Seconds without a refusal, after which a round seems to have no closed port."""
 RESTS = 10
@@ -140,8 +140,12 @@ class Round:
     sent: int = 1
     next_step: float = NEVER
     """When the next copy is sent, or the canaries."""
+    canaries: int = 1
+    """How many of each offender must be refused together."""
     reached: dict[Budget, int] = field(default_factory=dict)
-    """For each offender the last position that it refused."""
+    """For each offender the last position that it refused; behind them all, if its canaries were."""
+    sung: Counter[Budget] = field(default_factory=Counter)
+    """How many of its canaries each offender has refused."""
 
 
 class Sweep:
@@ -161,6 +165,7 @@ class Sweep:
         self.heard = False
         """Whether anything came back but that the host cannot be reached."""
         self._rest = timeout / RESTS
+        self._gap = self._rest / 4  # between copies of a round
         self._retries = retries
         self._random = random
         self._hunts = canaries
@@ -176,10 +181,9 @@ class Sweep:
         self._rtt = 0.0
         self._least_rtt = 0.0
         self._unpaid: Round | None = None  # the last one that was not refused
-        self._limited = False  # whether there was one
         self._last_refusal = -NEVER
         self._failures = 0  # rounds in a row that were not refused
-        self._successes = 0  # and that were
+        self._saved = False  # whether there may be more tokens than closed ports
         self._starved = False  # whether there seems to be no closed port among the next
         self._hopeless = False
         self._guesses: dict[int, float] = {}  # at closed ports, and when they were probed
@@ -319,14 +323,21 @@ class Sweep:
     def _warm_round(self, now: float) -> list[int]:
         if len(self._fresh) < self._window:
             self._recall()
-        proof = not self._limited
-        if self._limited:
-            if (token_time := self._token_time) is not None:
-                proof = now >= self._last_probe + token_time
-                if not proof and (self._failures or not self._fresh):
-                    self._next_round = self._last_probe + token_time
-                    return []
-            elif not self._fresh or self._starved or now - self._last_refusal > STARVED:
+        if not self._fresh and not self._suspects:
+            self._finish(now)
+            return []
+        if (token_time := self._token_time) is not None:
+            proof = now >= self._last_probe + token_time
+            if not proof and self._saved:
+                # The last token was a canary's; is there another one, so that a token takes less time?
+                self._saved = False
+                return self._open(Round([], {}, now, now, 1, proof=True, next_step=now), now)
+            if not proof and (self._failures or not self._fresh):
+                self._next_round = self._last_probe + token_time
+                return []
+        else:
+            proof = not self._failures
+            if not proof and (not self._fresh or self._starved or now - self._last_refusal > STARVED):
                 self._starved = True
                 # Only the canaries, to learn how long a token takes.
                 return self._open(Round([], {}, now, now, 1, proof=True, next_step=now), now)
@@ -351,7 +362,8 @@ class Sweep:
         current = Round(order, position, now, now + self._patient_rtt, len(order), proof=proof)
         if proof:
             current.copies = self._copies
-            current.next_step = now + (self._rest if current.copies > 1 else self._canary_delay)
+            current.canaries = 1 if self._token_time is not None else 2
+            current.next_step = now + (self._gap if current.copies > 1 else self._canary_delay)
         return self._open(current, now)
 
     def _open(self, current: Round, now: float) -> list[int]:
@@ -378,7 +390,7 @@ class Sweep:
         if current.sent < current.copies:
             again = [port for port in current.order if not port.resolved]
             current.sent += 1
-            current.next_step = now + (self._rest if current.sent < current.copies else self._canary_delay)
+            current.next_step = now + (self._gap if current.sent < current.copies else self._canary_delay)
             self._send(again, now)
             return [port.number for port in again]
         current.next_step = NEVER
@@ -388,7 +400,7 @@ class Sweep:
         for budget in self._budgets.values():
             if budget not in current.reached:
                 budget.canaries.rotate()
-                canaries.append(budget.canaries[0])
+                canaries += [budget.canaries[0]] * current.canaries
                 current.position[budget.canaries[0]] = len(current.order)
         return canaries
 
@@ -397,8 +409,13 @@ class Sweep:
         elapsed = now - current.sent_at
         if elapsed < self._least_rtt / 2:
             return
+        place = current.position[number]
+        if place == len(current.order):
+            current.sung[budget] += 1
+            if current.sung[budget] < current.canaries:
+                return
         reached = current.reached.get(budget, -1)
-        current.reached[budget] = max(current.position[number], reached)
+        current.reached[budget] = max(place, reached)
         if reached < 0 and current.sent == 1 and not canary:
             self._measure(elapsed)
         if self._is_heard(current):
@@ -407,8 +424,9 @@ class Sweep:
     def _close(self, current: Round) -> None:
         """What the round has told, and when the next one starts."""
         self._round = None
-        cut = min(current.reached.values()) if self._is_heard(current) else 0
-        proven = current.proof and cut == len(current.order)
+        heard = self._is_heard(current)
+        cut = min(current.reached.values()) if heard else 0
+        proven = heard and current.proof and cut == len(current.order)
         told, behind = 0, []
         for place, port in enumerate(current.order):
             if port.resolved:
@@ -427,21 +445,18 @@ class Sweep:
             else:
                 self._suspects.append(port)
         self._fresh.extendleft(reversed(behind))
-        if behind:
-            self._window = max(SMALLEST_ROUND, min(self._window, 2 * (told + 1)))
-        else:
+        if not behind:
             self._window = min(2 * self._window, LARGEST_ROUND)
-        strict = current.proof and self._token_time is not None
-        if self._is_heard(current) or not current.left or (current.reached and not current.proof):
+        elif current.reached:
+            self._window = max(SMALLEST_ROUND, min(self._window, 2 * (told + 1)))
+        strict = bool(current.order) and current.proof and self._token_time is not None
+        self._saved = proven
+        if heard or not current.left or (current.reached and not current.proof):
             self._failures = 0
-            self._successes += 1
             self._proofs += strict
-            self._limited &= self._token_time is not None or self._successes < UNLIMITED
             self._next_round = -NEVER
             return
         self._failures += 1
-        self._successes = 0
-        self._limited |= self._failures > 1
         self._unpaid = current
         if current.proof:
             self._unheard += strict
@@ -559,7 +574,8 @@ class Sweep:
         No more: the refusal of a first copy may have used up the token and be lost, and if another token comes
         soon the canary is refused nevertheless. Where datagrams do get lost, only rounds apart count.
         """
-        if not self._limited or self._loses:
+        token_time = self._token_time
+        if self._loses or (token_time is not None and token_time < self._rest):
             return 1
         return math.ceil(self._certainty / 2 / -math.log(self._lost))
 

@@ -85,7 +85,7 @@ class Hop:
     address: Address | None
     """None if nobody did."""
     rtt: float | None = None
-    """Seconds from the last probe before the answer."""
+    """Seconds from the last probe before the answer; None if it is surely about an earlier one."""
     icmp: ErrorReport | None = None
     """The error; None if it was a reply, or nothing."""
     answer: str | None = None
@@ -127,6 +127,7 @@ class Trace:
         self._slowest: float | None = None
         self._events: deque[Datagram | ErrorReport] = deque()
         self._canary: int | None = None
+        self._sought = False  # whether there was a search for one
         self._free_at = 0.0
         self._socket = Wire(self._family.number, settings).socket
         self._default_hops = self._socket.getsockopt(self._family.level, self._family.hops)
@@ -139,7 +140,7 @@ class Trace:
             if self.result is None:
                 self.result = self._silent_result()
             yield self.result
-            if self.result.state is not State.UNREACHABLE and not self._is_local(self.result.icmp):
+            if self.result.state is not State.UNREACHABLE and not self._stays_here(self.result.icmp):
                 self._socket.setsockopt(self._family.level, self._family.discover, PMTUDISC_PROBE)
                 self.path_mtu = self._measure()
                 yield self.path_mtu
@@ -167,6 +168,7 @@ class Trace:
         """Who answers datagrams with this TTL; None if this host does not send them."""
         self._socket.setsockopt(self._family.level, self._family.hops, number)
         tries = self._settings.retries + 1
+        passed_over = 0
         for turn in range(1, tries + 1):
             self._send(self.target, self._payload.data)
             self._port.sent += 1
@@ -189,12 +191,13 @@ class Trace:
                 if kind_of(event) in TIME_EXCEEDED and event.offender:
                     if self._late.get(event.offender):
                         self._late[event.offender] -= 1
+                        passed_over += 1
                         continue
-                    self._time(now - first)
-                    self._late[event.offender] = turn
+                    self._time(rtt)
+                    self._late[event.offender] = max(1, turn - passed_over)
                     return Hop(number, event.offender, rtt, event)
                 if state := state_of(event):
-                    self._time(now - first)
+                    self._time(rtt)
                     return self._decided(number, event, state, now)
                 break  # too big: the kernel has heard it too, and fragments from now on
         return Hop(number, None)
@@ -204,14 +207,15 @@ class Trace:
         self.result = refused_result(self._name, report, state, self._port, now)
         if report.origin == "local":
             return None
-        offender = report.offender
-        if offender == report.local and not same_host(offender, self.target.address):
-            offender = None  # this host's own kernel: nobody on the link has that address
+        offender = None if self._stays_here(report) else report.offender
         earlier = [hop.number for hop in self.hops if hop.address and hop.address == offender]
         if earlier:
             evidence = [*self.result.evidence, f"that is hop {earlier[-1]}: the datagram goes no further"]
             self.result = replace(self.result, evidence=evidence)
-        return Hop(number, offender, now - self._port.last_sent, report)
+        if self.hops and not self.hops[-1].address and (earlier or not offender):
+            # About an earlier probe: ARP and neighbour discovery give up after three seconds.
+            self.result = replace(self.result, rtt=None)
+        return Hop(number, offender, self.result.rtt, report)
 
     def _is_loop(self, address: Address | None) -> bool:
         """Whether a router came back again and again, others between: NAT may give hops one address."""
@@ -250,6 +254,7 @@ class Trace:
 
     def _find_canary(self) -> int | None:
         """A port that the host itself refuses: one that is probably closed, if it is."""
+        self._sought = True
         number = self._random.choice([port for port in CANARIES if port != self.target.port])
         answer = self._ask_size(number, self._family.overhead + len(self._payload.data[:8]))
         is_closed = isinstance(answer, ErrorReport) and state_of(answer) is State.CLOSED
@@ -259,14 +264,14 @@ class Trace:
 
     def _measure(self) -> PathMtu:
         """From the interface's MTU down to what gets through."""
-        size, by = LARGEST + self._family.overhead, None
+        size, by, mute = LARGEST + self._family.overhead, None, None
         for _ in range(MOST_REPORTS + 1):
             answer = self._ask_size(self.target.port, size)
             mtu = too_big(answer)
             if not isinstance(answer, ErrorReport) or mtu is None:
                 break
-            if not self._family.least <= mtu < size:  # RFC 1191 5: routers that name no size; or a forgery
-                answer = None
+            if not self._family.least <= mtu < size:  # RFC 1191 5: some name no size; or it is forged
+                mute = answer.offender
                 break
             size = mtu
             by = answer.offender if answer.origin != "local" else by
@@ -274,7 +279,7 @@ class Trace:
         if not how:
             if self.result and self.result.state is State.CLOSED:
                 self._canary = self.target.port
-            elif self._canary is None:
+            elif not self._sought:
                 self._canary = self._find_canary()
             if self._canary and self._canary != self.target.port:
                 how = self._passed(self._ask_size(self._canary, size))
@@ -283,7 +288,9 @@ class Trace:
             evidence = f"{says}; a datagram of that size was {how}"
             return PathMtu(size, by, proven=True, black_hole=False, evidence=evidence)
         evidence = f"{says}; a router that drops without a word would not show"
-        return self._bisect(size) or PathMtu(size, by, proven=False, black_hole=False, evidence=evidence)
+        return self._bisect(size, mute) or PathMtu(
+            size, by, proven=False, black_hole=False, evidence=evidence
+        )
 
     def _passed(self, answer: Datagram | ErrorReport | None) -> str:
         """How it is known that a datagram got through; empty if it is not."""
@@ -296,12 +303,19 @@ class Trace:
             return f"refused by {answer.offender}, so it is known as far as there"
         return ""
 
-    def _bisect(self, size: int) -> PathMtu | None:
-        """The largest size below `size` that gets through; None if that cannot be known."""
-        judge = self._canary or self.target.port
+    def _bisect(self, size: int, mute: Address | None) -> PathMtu | None:
+        """The largest size below `size` that gets through; None if that cannot be known.
+
+        mute: the router that says "too big", but names no size that can be.
+        """
         low, high = self._family.ordinary, size
+        judge = self._canary or self.target.port
         if low >= high or not self._passed(self._ask_size(judge, low)):
             return None
+        reached = self._farthest(size)
+        routers = self._routers
+        if not (self._canary or mute or (routers and reached is not routers[-1])):
+            return None  # every router sees them; that the service ignores what is so long is as likely
         while high - low > 1:
             usual = [one for one in USUAL if low < one < high]
             # A usual MTU that gets through is most often the one: then the next byte does not.
@@ -313,14 +327,34 @@ class Trace:
         # Silence for lack of a token would show now: again, and one that gets through right behind it.
         if self._passed(self._ask_size(judge, high)) or not self._passed(self._ask_size(judge, low)):
             return None
-        if judge == self._canary:
-            evidence = "larger datagrams vanish without a word: a black hole"
+        if mute:
+            evidence = f"{mute} says that larger datagrams are too big, but not which size would do"
         else:
-            evidence = "larger ones get no answer: a black hole, or the service ignores them"
-        return PathMtu(low, None, proven=True, black_hole=True, evidence=evidence)
+            where = f" behind hop {reached.number} ({reached.address})" if reached else ""
+            evidence = f"larger datagrams vanish without a word: a black hole{where}"
+        return PathMtu(low, mute, proven=True, black_hole=not mute, evidence=evidence)
 
-    def _ask_size(self, number: int, size: int) -> Datagram | ErrorReport | None:
-        """What comes back for a packet of so many bytes, IP header included; None if nothing does."""
+    @property
+    def _routers(self) -> list[Hop]:
+        return [hop for hop in self.hops if hop.icmp and kind_of(hop.icmp) in TIME_EXCEEDED]
+
+    def _farthest(self, size: int) -> Hop | None:
+        """The last router to which packets of that size are known to get."""
+        reached = None
+        for hop in self._routers:
+            self._socket.setsockopt(self._family.level, self._family.hops, hop.number)
+            answer = self._ask_size(self.target.port, size, exceeds=True)
+            if not isinstance(answer, ErrorReport) or answer.offender != hop.address:
+                break
+            reached = hop
+        self._socket.setsockopt(self._family.level, self._family.hops, self._default_hops)
+        return reached
+
+    def _ask_size(self, number: int, size: int, *, exceeds: bool = False) -> Datagram | ErrorReport | None:
+        """What comes back for a packet of so many bytes, IP header included; None if nothing does.
+
+        exceeds: whether time exceeded is an answer, not one that is late.
+        """
         data = self._payload.data[: size - self._family.overhead].ljust(size - self._family.overhead, b"\0")
         tries = max(2, self._settings.retries + 1)
         wait = max(self._wait, TOKEN_TIME / tries)
@@ -330,7 +364,7 @@ class Trace:
             self._send(Endpoint(self.target.address, number), data)
             deadline = time.monotonic() + wait
             while event := self._next(number, deadline):
-                if isinstance(event, Datagram) or kind_of(event) not in TIME_EXCEEDED:
+                if exceeds or isinstance(event, Datagram) or kind_of(event) not in TIME_EXCEEDED:
                     return event
         return None
 
@@ -368,9 +402,11 @@ class Trace:
         peer = report.peer
         return peer is not None and peer.port == number and same_host(peer.address, self.target.address)
 
-    @staticmethod
-    def _is_local(report: ErrorReport | None) -> bool:
-        return report is not None and report.origin == "local"
+    def _stays_here(self, report: ErrorReport | None) -> bool:
+        """Whether this host refused it itself, on the way to another."""
+        if report is None or report.origin == "local":
+            return report is not None
+        return report.offender == report.local and not same_host(report.offender, self.target.address)
 
 
 def kind_of(report: ErrorReport) -> tuple[int, int | None, int | None]:

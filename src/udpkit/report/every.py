@@ -23,7 +23,7 @@ QUANTILES = {"min": 0.0, "median": 0.5, "p95": 0.95, "max": 1.0}
 def event_line(event: Event, timeout: float, wall: float) -> str:
     """One event. timeout: seconds; wall: seconds since the epoch, shown as this host's local time."""
     if event.kind == "change":
-        line = f"{_clock(wall)}  {event.track.target}  {_change(event, timeout)}"
+        line = f"{_clock(wall)}  {event.track.target}  {_change(event)}"
         return click.style(line, fg=COLOURS.get(event.state) if event.state else None, bold=True)
     start = f"{event.track.target}  seq {event.seq}"
     if event.result is None:
@@ -40,16 +40,16 @@ def _clock(wall: float) -> str:
     return datetime.fromtimestamp(wall).astimezone().strftime("%H:%M:%S.%f")[:-3]
 
 
-def _change(event: Event, timeout: float) -> str:
+def _change(event: Event) -> str:
     state = event.state.value if event.state else "unknown"
     if event.result is None:
-        why = f"no answer and no error within {timeout:g} s, several times in a row"
+        why = "no answer and no error, several times in a row"
     else:
         why = in_one_line(_what(event.result))
     if event.was is None:
         return f"is {state} ({why})"
-    if event.state is State.OPEN:
-        return f"back: open after {event.after or 0:.1f} s as {event.was.value} ({why})"
+    if event.state is State.OPEN and event.track.left_open is not None:
+        return f"back: open after {event.after or 0:.1f} s ({why})"
     return f"went from {event.was.value} to {state} ({why})"
 
 
@@ -115,6 +115,7 @@ def _ms(seconds: float | None) -> str:
 def event_document(event: Event, wall: float) -> dict[str, Any]:
     """One line for one event."""
     result = event.result
+    icmp = result.icmp if result else None
     return {
         "schema": 1,
         "time": _rfc3339(wall),
@@ -125,7 +126,7 @@ def event_document(event: Event, wall: float) -> dict[str, Any]:
         "rtt_ms": milliseconds(result.rtt) if result else None,
         "reply_from": str(result.reply_from) if result and result.reply_from else None,
         "answer": result.answer if result else None,
-        "icmp": icmp_document(result.icmp) if result and result.icmp else None,
+        "icmp": icmp_document(icmp.kind, icmp.origin, icmp.type, icmp.code, icmp.offender) if icmp else None,
         "evidence": list(result.evidence) if result else [],
         **(
             {"was": event.was.value if event.was else None, "after_ms": milliseconds(event.after)}

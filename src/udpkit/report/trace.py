@@ -30,11 +30,12 @@ def document(trace: Trace) -> dict[str, Any]:
 
 def hop_document(hop: Hop) -> dict[str, Any]:
     """One hop."""
+    said = hop.icmp
     return {
         "hop": hop.number,
         "address": str(hop.address) if hop.address else None,
         "rtt_ms": milliseconds(hop.rtt),
-        "icmp": icmp_document(hop.icmp) if hop.icmp else None,
+        "icmp": icmp_document(said.kind, said.origin, said.type, said.code, said.offender) if said else None,
     }
 
 
