@@ -1,6 +1,7 @@
 # make lab    the story: a UDP exchange that fails, why, and what fixes it
 # make test   every test
 # make check  formatting, lints, types, import direction
+# make peers  the real servers and tools that some tests talk to
 # make docs   the API reference, from the docstrings
 # Each sets up what it needs. `make lab ARGS="--list"` passes arguments on.
 
@@ -27,6 +28,7 @@ check: build
 bench: build
 	$(BIN)/python bench/lab.py
 	$(BIN)/python bench/sockets
+	$(BIN)/python bench/probe
 
 # The API reference, from the docstrings.
 docs: build
@@ -36,6 +38,10 @@ build: packages .venv/.native-built
 
 packages:
 	@tools/system-packages
+
+# The real servers and tools that tests and benches talk to.
+peers:
+	@tools/system-packages packages-peers.txt
 
 .venv/.packages-installed: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -59,4 +65,4 @@ lock:
 clean:
 	rm -rf .venv target src/udpkit/_native*.so
 
-.PHONY: lab test check bench docs build packages lock clean
+.PHONY: lab test check bench docs build packages peers lock clean

@@ -37,7 +37,7 @@ BURST = 6
 LOSS = 0.1
 MANY = 64
 STARTS = 20
-PATIENCE = 300.0
+PATIENCE = 150.0
 """Seconds after which a program is given up."""
 SHOWN = 10
 """So many wrong verdicts are named."""
@@ -80,45 +80,50 @@ class Bench:
         self._stack = stack
 
     @cached_property
-    def _first(self) -> tuple[Stage, str, Ports, Probed]:
-        """The host that other parts compare with, probed; it stays until the end."""
+    def _hosts(self) -> tuple[Stage, list[tuple[str, Ports, Probed]]]:
+        """The hosts of `host`, probed; other parts compare with them, so they stay until the end."""
         stage = self._stack.enter_context(Stage())
-        ports = proportional(60, self._seed)
-        return stage, *self._probe_one(stage, ports)
+        return stage, self._probe_each(stage)
 
-    def _probe_one(
-        self, stage: Stage, ports: Ports, token_ms: int | None = None
-    ) -> tuple[str, Ports, Probed]:
-        address = stage.host(ports, token_ms=token_ms)
-        return address, ports, Probe(stage.client, self._directory / "one", {address: ports}).finish(PATIENCE)
+    def _probe_each(self, stage: Stage, loss: float = 0) -> list[tuple[str, Ports, Probed]]:
+        """Hosts of 60 ports, a run for each; all take place at the same time."""
+        dealt = {
+            stage.host(ports, loss=loss): ports
+            for ports in (proportional(60, self._seed + number) for number in range(self._runs))
+        }
+        started = [
+            Probe(stage.client, self._directory / address, {address: ports})
+            for address, ports in dealt.items()
+        ]
+        probed = [one.finish(PATIENCE) for one in started]
+        return [(address, ports, one) for (address, ports), one in zip(dealt.items(), probed, strict=True)]
+
+    def _probe_one(self, ports: Ports, token_ms: int) -> Probed:
+        with Stage() as stage:
+            dealt = {stage.host(ports, token_ms=token_ms): ports}
+            return Probe(stage.client, self._directory / "one", dealt).finish(PATIENCE)
 
     def host(self) -> Iterator[Figure]:
-        _, _, ports, probed = self._first
-        yield wrong("60 ports, Linux's default limit", [probed])
-        yield from beside_bucket(probed, ports, 1.0)
+        probed = [one for _, _, one in self._hosts[1]]
+        yield wrong(f"60 ports, Linux's default limit, {self._runs} runs", probed)
+        yield from spread(probed)
+        yield beside_bucket(probed, self._hosts[1][0][1], 1.0)
 
     def faster(self) -> Iterator[Figure]:
-        with Stage() as stage:
-            _, ports, probed = self._probe_one(stage, proportional(600, self._seed), token_ms=100)
-        yield wrong("600 ports, icmp_ratelimit=100", [probed])
-        yield from beside_bucket(probed, ports, 0.1)
+        ports = proportional(600, self._seed)
+        probed = [self._probe_one(ports, token_ms=100)]
+        yield wrong("600 ports, icmp_ratelimit=100", probed)
+        yield from spread(probed)
+        yield beside_bucket(probed, ports, 0.1)
 
     def loss(self) -> Iterator[Figure]:
-        """Each run has a host of its own; all take place at the same time."""
         with Stage() as stage:
-            started = []
-            for number in range(self._runs):
-                ports = proportional(60, self._seed + number)
-                dealt = {stage.host(ports, loss=LOSS): ports}
-                started.append(Probe(stage.client, self._directory / f"loss{number}", dealt))
-            probed = [one.finish(PATIENCE) for one in started]
+            probed = [one for _, _, one in self._probe_each(stage, LOSS)]
         yield wrong(f"60 ports, {LOSS:.0%} loss either way, {self._runs} runs", probed)
-        seconds = [one.took.seconds for one in probed]
-        yield Figure("  median", statistics.median(seconds), None, SECONDS)
-        yield Figure("  slowest", max(seconds), None, SECONDS)
+        yield from spread(probed)
 
     def many(self) -> Iterator[Figure]:
-        alone = self._first[-1].took.seconds
+        alone = max(one.took.seconds for _, _, one in self._hosts[1])
         with Stage() as stage:
             dealt = {
                 stage.host(ports): ports
@@ -126,13 +131,13 @@ class Bench:
             }
             probed = Probe(stage.client, self._directory / "many", dealt).finish(PATIENCE)
         yield wrong(f"{MANY} such hosts in one run", [probed])
-        yield Figure("  seconds", probed.took.seconds, None, SECONDS)
-        yield Figure(f"  beside one host ({alone:.2f} s)", probed.took.seconds / alone, 1.0, RATIO)
+        yield from spread([probed])
+        yield beside_bucket([probed], next(iter(dealt.values())), 1.0)
+        yield Figure(f"  beside one host, the slowest ({alone:.2f} s)", probed.took.seconds / alone, 1.0, RATIO)
 
     def all(self) -> Iterator[Figure]:
         ports = deal(range(1, 65_536), {"open": 5, "quiet": 5, "dropped": 5}, self._seed)
-        with Stage() as stage:
-            _, _, probed = self._probe_one(stage, ports, token_ms=0)
+        probed = self._probe_one(ports, token_ms=0)
         yield wrong(f"{len(ports):,} ports, no limit", [probed])
         yield Figure("  seconds", probed.took.seconds, 3.0, SECONDS)
         yield Figure("  memory, resident", probed.took.rss_kib / 1024, 200, MEMORY)
@@ -152,8 +157,8 @@ class Bench:
                 yield Figure(what, 1000 * statistics.median(seconds), 150, MILLISECONDS)
 
     def others(self) -> Iterator[Figure]:
-        """On the host of `host`; each from an address of its own, and so with a bucket of its own."""
-        stage, address, ports, probed = self._first
+        """On the first host of `host`; each from an address of its own, and so with a bucket of its own."""
+        stage, [(address, ports, probed), *_] = self._hosts
         yield Figure("udpkit probe", probed.took.seconds, None, SECONDS, by_kind(probed.said[address], ports))
         for name, (command, read) in OTHERS.items():
             try:
@@ -190,11 +195,20 @@ def wrong(what: str, probed: list[Probed]) -> Figure:
     return Figure(f"{what}: wrong verdicts", len(sentences), 0, COUNT, (*sentences[:SHOWN], *more))
 
 
-def beside_bucket(probed: Probed, ports: Ports, token: float) -> Iterator[Figure]:
-    """token: seconds that one takes."""
+def spread(probed: list[Probed]) -> Iterator[Figure]:
+    seconds = [one.took.seconds for one in probed]
+    if len(seconds) > 1:
+        yield Figure("  median", statistics.median(seconds), None, SECONDS)
+        yield Figure("  slowest", max(seconds), None, SECONDS)
+    else:
+        yield Figure("  seconds", seconds[0], None, SECONDS)
+
+
+def beside_bucket(probed: list[Probed], ports: Ports, token: float) -> Figure:
+    """The slowest run. token: seconds that one takes."""
     bucket = token * (Counter(ports.values())["closed"] - BURST)
-    yield Figure("  seconds", probed.took.seconds, None, SECONDS)
-    yield Figure(f"  beside the bucket ({bucket:.1f} s)", probed.took.seconds / bucket, 1.1, RATIO)
+    slowest = max(one.took.seconds for one in probed)
+    return Figure(f"  beside the bucket ({bucket:.1f} s)", slowest / bucket, 1.1, RATIO)
 
 
 def timed_start(port: int, state: str) -> float:
@@ -228,7 +242,9 @@ def terminated(number: int, _: FrameType | None) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench/probe", description=__doc__, allow_abbrev=False)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"run only these: {', '.join(PARTS)}")
-    parser.add_argument("--runs", type=int, default=8, help="runs with losses (default: %(default)s)")
+    parser.add_argument(
+        "--runs", type=int, default=8, help="of `host` and `loss`, at the same time (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, help="deals out the ports (default: another one each time)")
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(PARTS):

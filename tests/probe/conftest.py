@@ -48,9 +48,14 @@ class Outcome:
         return {result["port"]: result["state"] for result in self.results}
 
 
+def command(*arguments: object) -> list[str]:
+    """The command line of a probe."""
+    return [UDPKIT, "probe", "--json", *map(str, arguments)]
+
+
 def begin(host: Host, *arguments: object) -> Program:
     """Start a probe there."""
-    return host.run(UDPKIT, "probe", "--json", *map(str, arguments))
+    return host.run(*command(*arguments))
 
 
 def end(program: Program) -> Outcome:
@@ -106,7 +111,7 @@ def serving(host: Host, servers: Mapping[int, Behaviour], *addresses: str) -> It
 
 
 def unlimited(*hosts: Host) -> None:
-    """They refuse every datagram, and answer from the address that was asked if they are asked at once."""
+    """They refuse every datagram that nobody takes."""
     for host in hosts:
         host.sysctl("net.ipv4.icmp_ratelimit", 0)
         host.sysctl("net.ipv6.icmp.ratelimit", 0)

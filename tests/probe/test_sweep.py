@@ -8,7 +8,8 @@ from random import Random
 import pytest
 
 from probe.simulated import HOST, ROUTER, Outcome, SimulatedHost, play
-from udpkit.probe.sweep import BLANKET, BURST, NEVER, Sweep
+from udpkit.probe.budget import BURST
+from udpkit.probe.sweep import BLANKET, NEVER, Sweep
 
 BEYOND = range(61000, 65536)
 

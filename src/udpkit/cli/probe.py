@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -112,15 +116,23 @@ def verb(
     trace: bool,
     as_json: bool,
 ) -> int:
-    """Say of UDP ports whether they are open, closed, prohibited, unreachable or silent, and how that is known.
+    """Say of UDP ports whether they are open, closed, silent and so on, and how that is known.
 
-    HOST is a name, an address, a network (192.0.2.0/24), a list of those with commas, or @FILE with one a line.
-    PORTS are numbers, ranges (6990-7002), service names, lists, or @FILE; without: those of the protocols that it
-    speaks.
+    HOST is a name, an address, a network (192.0.2.0/24), a list of those with commas, or @FILE with one a
+    line. PORTS are numbers, ranges, names of services or protocols, lists, or @FILE; without PORTS, those of
+    the protocols that it speaks (--list).
 
     \b
-    Exit codes: 0 open · 1 closed, or answers from another address · 2 wrong usage, unknown name
-                3 silent · 4 prohibited or unreachable; of several ports the highest
+    udpkit probe 192.0.2.1 53                what is there?
+    udpkit probe 192.0.2.1 6990-7002,dns     a sweep
+    udpkit probe 192.0.2.1 5353 --as dns     DNS on another port
+    udpkit probe 192.0.2.1 53 --every 1s     keep asking, like ping
+    udpkit probe 192.0.2.1 53 --trace        where does it stop?
+
+    \b
+    Exit codes: 0 open · 1 closed, or answered from another address
+                2 wrong usage, unknown name · 3 silent
+                4 prohibited or unreachable; of several ports the highest
     """
     if trace and every is not None:
         raise click.UsageError("--trace and --every exclude each other")
@@ -129,7 +141,7 @@ def verb(
     chosen = choose_payload(protocol, payload)
     try:
         numbers = parse_ports(ports) if ports else default_ports(protocol)
-        targets = parse_targets([host], numbers, version)
+        targets = parse_targets([host], numbers, version_for(source, version), interface)
     except BadTarget as error:
         raise Failure(str(error), USAGE) from error
     settings = Settings(
@@ -148,7 +160,7 @@ def verb(
         from udpkit.cli.probe_every import run_every
 
         return run_every(targets, settings, every, count, prometheus, as_json)
-    gc.disable()  # a sweep makes a million small objects and no cycles; looking for those took a fifth of the time
+    gc.disable()  # a sweep makes a million small objects and no cycles; to look for those took a fifth of it
     probe = Probe(targets, settings)
     interrupted = False
     documents: dict[int, Any] = {}  # by the result's id()
@@ -162,17 +174,32 @@ def verb(
     except KeyboardInterrupt:
         interrupted = True
     except OSError as error:
-        where = interface if interface and error.errno == 19 else source
-        raise Failure(f"{where}: {error.strerror}" if where else str(error), USAGE) from error
+        reason = (error.strerror or str(error)).partition(":")[0]
+        at_interface = interface and error.errno == errno.ENODEV
+        where = f"--interface {interface}: " if at_interface else f"--source {source}: " if source else ""
+        raise Failure(f"{where}{reason}", USAGE) from error
     results = list(probe.results())
     if as_json:
         rows = [documents.get(id(result)) or result_document(result) for result in results]
         # Pure Python's json takes seconds for all ports of a host.
         click.echo(msgspec.json.format(msgspec.json.encode({"schema": 1, "results": rows}), indent=2))
     else:
-        for line in lines(results):
+        for line in lines(results, shutil.get_terminal_size().columns if sys.stdout.isatty() else None):
             click.echo(line)
     return INTERRUPTED if interrupted else max((EXIT_CODES[one.state] for one in results), default=SILENT)
+
+
+def version_for(source: str, version: int | None) -> int | None:
+    """Of the targets: what is sent from an address has its IP version."""
+    if not source:
+        return version
+    try:
+        of_source = ip_address(source).version
+    except ValueError:
+        raise click.BadParameter("takes an address of this host", param_hint="--source") from None
+    if version not in (None, of_source):
+        raise click.UsageError(f"--source {source} is not an IPv{version} address")
+    return of_source
 
 
 def positive(option: str, value: float, most: int = 3600) -> float:
@@ -218,7 +245,7 @@ def read_payload(text: str) -> bytes:
         try:
             data = bytes.fromhex(text)
         except ValueError as error:
-            raise Failure(f"--payload takes bytes in hexadecimal, or @FILE: {error}", USAGE) from error
+            raise Failure("--payload takes pairs of hexadecimal digits, or @FILE", USAGE) from error
     if len(data) > LARGEST_PAYLOAD:
         raise Failure(f"--payload: more than {LARGEST_PAYLOAD:,} bytes do not fit into a datagram", USAGE)
     return data
@@ -242,4 +269,12 @@ def progress(probe: Probe) -> Iterator[Callable[[Probe], None]]:
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=probe.total)
-        yield lambda probe: bar.update(task, completed=probe.done)
+        shown = 0.0
+
+        def tell(probe: Probe) -> None:
+            nonlocal shown
+            if time.monotonic() - shown > 0.1:  # to count is work, where many ports are silent
+                shown = time.monotonic()
+                bar.update(task, completed=probe.done)
+
+        yield tell

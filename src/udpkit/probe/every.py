@@ -301,9 +301,10 @@ class Watch:
             self._late(request, result, now)
             return
         track.refused += 1
-        self._settle(request, Fate.REFUSED)
+        request.fate = Fate.REFUSED
         self._tell(Event("refused", track, request.seq, state, result))
         self._turn(request, result, now)
+        self._settle(request)
 
     # What follows.
 
@@ -316,9 +317,10 @@ class Watch:
             track.wrong_source += 1
         track.round_trips.add(rtt)
         self._ticks[request.seq].round_trips.append(rtt)
-        self._settle(request, Fate.ANSWERED if result.state is State.OPEN else Fate.WRONG_SOURCE)
+        request.fate = Fate.ANSWERED if result.state is State.OPEN else Fate.WRONG_SOURCE
         self._tell(Event("reply", track, request.seq, result.state, result))
         self._turn(request, result, now)
+        self._settle(request)
 
     def _late(self, request: Request, result: Result, now: float) -> None:
         request.fate = Fate.LATE
@@ -330,15 +332,16 @@ class Watch:
         track = request.track
         track.lost += 1
         track.misses += request.seq > track.newest
-        self._settle(request, Fate.LOST)
+        request.fate = Fate.LOST
         self._tell(Event("lost", track, request.seq, track.state))
         if track.misses >= LOSSES and now - track.heard > self._grace(track):
             self._change(track, request.seq, State.SILENT, None, now)
+        self._settle(request)
 
-    def _settle(self, request: Request, fate: Fate) -> None:
-        request.fate = fate
+    def _settle(self, request: Request) -> None:
+        """After all else that is told of it: the last one of a tick ends the tick."""
         tick = self._ticks[request.seq]
-        tick.fates[fate] += 1
+        tick.fates[request.fate] += 1
         tick.left -= 1
         if not tick.left:
             del self._ticks[request.seq]

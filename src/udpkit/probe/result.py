@@ -30,12 +30,16 @@ class State(str, Enum):
 
 
 UNREACHABLE = {
-    (4, 3, code) for code in (0, 1, 5, 6, 7, 8, 11, 12)
-} | {(4, 11, 0), (4, 11, 1), (4, 12, 0), (6, 1, 0), (6, 1, 2), (6, 1, 3), (6, 3, 0), (6, 3, 1), (6, 4, 0)}  # fmt: skip
+    *((4, 3, code) for code in (0, 1, 5, 6, 7, 8, 11, 12)),
+    *((4, 11, 0), (4, 11, 1), (4, 12, 0)),
+    *((6, 1, code) for code in (0, 2, 3)),
+    *((6, 3, 0), (6, 3, 1), (6, 4, 0)),
+}
 """(IP version, type, code) of the errors that speak of the way; RFC 792, RFC 1122 3.2.2.1, RFC 4443 3.1.
 
-Port unreachable by the host itself apart, all others are refusals by rule: RFC 1812 5.2.7.1 for 9, 10 and 13 to
-15, RFC 4443 for ICMPv6 1, 5 and 6. No host that speaks UDP says "protocol unreachable" of its own accord.
+Port unreachable by the host itself apart, all others are refusals by rule: RFC 1812 5.2.7.1 for 9, 10 and
+13 to 15, RFC 4443 for ICMPv6 1, 5 and 6. No host that speaks UDP says "protocol unreachable" of its own
+accord.
 """
 PROHIBITED_HERE = {errno.EPERM, errno.EACCES}
 """What sendmsg(2) says where a rule or a `prohibit` route of this host forbids it."""

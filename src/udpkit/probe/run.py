@@ -1,9 +1,9 @@
 """Probe the ports of many hosts at once: sockets, clock and queues around the sweeps.
 
-One unconnected socket a family with IP_RECVERR sends to every host: so it hears replies from wrong addresses, and
-learns from each ICMP error's quote which port it is about (FACTS of Linux: udp_err(), ip_icmp_error()). An answer
-that fits no target may be one port's or another's; then the ports without an answer are asked once more, in
-groups from sockets of their own.
+One unconnected socket a family with IP_RECVERR sends to every host: so it hears replies from wrong
+addresses, and learns from each ICMP error's quote which port it is about (FACTS of Linux: udp_err(),
+ip_icmp_error()). An answer that fits no target may be one port's or another's; then the ports without an
+answer are asked once more, in groups from sockets of their own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import math
 import select
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from itertools import groupby
@@ -32,6 +32,8 @@ COLD_RATE = 10_000
 """Probes a second to hosts that have not refused anything yet, all together."""
 ALONE = 64
 """Sockets at once, for ports that are asked alone."""
+BATCHES = 64
+"""Taken at most before something else is done: somebody may send faster than we read."""
 MOST_STRANGE = 256
 """Datagrams from elsewhere that are looked at closely, on one socket."""
 SPARE, SLICE = 0.02, 1000
@@ -187,6 +189,8 @@ class Probe:
             canaries=not alone,
         )
         host = Host(target, str(target.address), sweep, wire)
+        # Now, since making one may take longer than an answer.
+        host.payloads = {number: settings.payload(number) for number in target.ports}
         wire.hosts[target.address] = host
         self._schedule(host, 0.0)
         return host
@@ -247,10 +251,10 @@ class Probe:
                 host.wire.send([self._probe(host, number) for number in numbers])
                 self._receive(host.wire)
                 now = time.monotonic()
-            if host.sweep.finished:
+            if (wake := host.sweep.wake()) == NEVER:
                 self._conclude(host)
             else:
-                self._schedule(host, max(host.sweep.wake(), 0.0))
+                self._schedule(host, max(wake, 0.0))
 
     def _probe(self, host: Host, number: int) -> tuple[bytes, tuple[str, int]]:
         payload = host.payloads.get(number)
@@ -261,7 +265,7 @@ class Probe:
     # What comes back.
 
     def _receive(self, wire: Wire) -> None:
-        while True:
+        for _ in range(BATCHES):
             datagrams = wire.socket.recv_many()
             reports = wire.socket.errors()
             now = time.monotonic()
@@ -276,32 +280,38 @@ class Probe:
     def _take(self, wire: Wire, datagram: Datagram, now: float) -> Host | None:
         """Whose answer it is, and what that means."""
         host = wire.hosts.get(datagram.peer.address)
-        if host is not None and datagram.peer.port in host.payloads:
-            return self._answered(host, datagram.peer.port, datagram, now)
-        wire.strange += 1
-        if wire.strange <= MOST_STRANGE and (suspect := only_suspect(wire, host, datagram)):
-            return self._suspected(*suspect, datagram, now)
+        payload = host.payloads.get(datagram.peer.port) if host else None
+        if payload is None or not payload.name(datagram.data):
+            wire.strange += 1
+            if wire.strange <= MOST_STRANGE and (suspect := only_suspect(wire, host, payload, datagram)):
+                return self._suspected(*suspect, datagram, now)
+        if host and payload:
+            if not self._answered(host, datagram.peer.port, datagram, now):
+                wire.strays += is_ambiguous(wire, payload, datagram)
+            return host
         wire.strays += 1
         return None
 
     def _suspected(self, host: Host, port: Port, datagram: Datagram, now: float) -> Host:
-        """An answer from elsewhere, if it answers the request, or comes again when the right one is overdue."""
+        """Counts at once if it answers the request; else if it comes again when the right one is overdue."""
         payload = host.payloads[port.number]
         target = Endpoint(host.target.address, port.number)
         _, overdue_at = host.doubtful.get(port.number, (None, NEVER))
         if payload.name(datagram.data) or now >= overdue_at:
-            return self._answered(host, port.number, datagram, now)
+            self._answered(host, port.number, datagram, now)
+            return host
         result = replied_result(host.target.name, target, port, datagram, payload, now)
         host.doubtful.setdefault(port.number, (result, port.last_sent + self._settings.timeout))
         return host
 
-    def _answered(self, host: Host, number: int, datagram: Datagram, now: float) -> Host:
+    def _answered(self, host: Host, number: int, datagram: Datagram, now: float) -> bool:
+        """Note an answer. Returns whether it is news."""
         if port := host.sweep.replied(number):
             target = Endpoint(host.target.address, number)
             host.results[number] = replied_result(
                 host.target.name, target, port, datagram, host.payloads[number], now
             )
-        return host
+        return port is not None
 
     def _take_report(self, wire: Wire, report: ErrorReport, now: float) -> Host | None:
         """Whose probe it is about, and what that means."""
@@ -342,7 +352,7 @@ class Probe:
                 suspects = self._ask_groups(suspects)
 
     def _ask_groups(self, suspects: Sequence[tuple[Host, int]]) -> list[tuple[Host, int]]:
-        """Ask ports again, each group from a socket of its own. Returns those of groups that are not clear yet."""
+        """Ask ports again, each group from a socket of its own. Returns those that are not clear yet."""
         size = math.ceil(len(suspects) / ALONE)
         groups = []
         for start in range(0, len(suspects), size):
@@ -370,19 +380,36 @@ class Probe:
         return unclear
 
 
-def only_suspect(wire: Wire, host: Host | None, datagram: Datagram) -> tuple[Host, Port] | None:
-    """The one port that can have answered from elsewhere, if there is one only; host: the sender's, if known.
+def only_suspect(
+    wire: Wire, host: Host | None, payload: Payload | None, datagram: Datagram
+) -> tuple[Host, Port] | None:
+    """The one port that can have answered from elsewhere, if there is one only.
 
-    The one of its number; else the one whose request it answers; else the only one on this socket.
+    The one whose request it answers and no other's, the sender's own first. If the sender was not asked (no
+    `payload`): the one of its number, if the sender is no `host`; else the only one on this socket.
     """
-    hosts = [host] if host else wire.hosts.values()
-    waiting = [(host, port) for host in hosts for port in host.sweep.silent if port.sent]
-    chosen = [one for one in waiting if one[1].number == datagram.peer.port]
-    if len(chosen) != 1:
-        chosen = [one for one in waiting if one[0].payloads[one[1].number].name(datagram.data)]
-    if not chosen and len(wire.hosts) == 1 and all(one.sweep.total == 1 for one in hosts):
-        chosen = waiting
-    return chosen[0] if len(chosen) == 1 else None
+    hosts = wire.hosts.values()
+    waiting = {(one, port.number): port for one in hosts for port in one.sweep.silent if port.sent}
+    answered = [
+        (one, number) for one in hosts for number, asked in one.payloads.items() if asked.name(datagram.data)
+    ]
+    chosen = [one for one in answered if one[0] is host] or answered
+    if len(chosen) != 1 and payload is None:
+        chosen = [one for one in waiting if one[1] == datagram.peer.port and host is None]
+        if not chosen and len(hosts) == 1 and all(one.sweep.total == 1 for one in hosts):
+            chosen = list(waiting)
+    if len(chosen) != 1 or chosen[0] not in waiting:
+        return None
+    return chosen[0][0], waiting[chosen[0]]
+
+
+def is_ambiguous(wire: Wire, payload: Payload, datagram: Datagram) -> bool:
+    """Whether what came once more from a port may be the answer of another one, too."""
+    number = datagram.peer.port
+    return not wire.strays and (
+        not payload.name(datagram.data)
+        or any(number in other.payloads and number not in other.results for other in wire.hosts.values())
+    )
 
 
 def silent_of(wire: Wire) -> list[tuple[Host, int]]:

@@ -2,7 +2,8 @@
 
 Theory of operation. A closed port answers with an ICMP error, but Linux grants each peer only one of those a
 second, after a burst of six (icmpv4_xrlim_allow(), inet_peer_xrlim_allow(): a token bucket). So silence says
-nothing by itself; it may be a closed port's for which no token was left. This is how it is made to say something:
+nothing by itself; it may be a closed port's for which no token was left. This is how it is made to say
+something:
 
 - Ports are probed in *rounds*, each a batch of datagrams in a known order. If a token is there when a round
   arrives, the first closed port of it takes the token and is refused. The ports before it have stayed silent
@@ -14,15 +15,17 @@ nothing by itself; it may be a closed port's for which no token was left. This i
   refused but the canary is, none of them is closed. That holds only if the token was there before the round
   was, not come between it and the canary: so nothing is sent before for as long as a token takes. The token
   waits as long as need be, so the round is sent several times before the canary.
-- How long a token takes is learnt: Linux saves six, so of k that were spent k - 6 have come in the time between;
-  or less one after the bucket was empty for sure (`Budget`). As long as it is not known, two canaries must be
-  refused together: the second one's token was there before the round, unless one comes as fast as canaries do.
+- How long a token takes is learnt: Linux saves six, so of k that were spent k - 6 have come in the time
+  between; or less one after the bucket was empty for sure (`Budget`). As long as it is not known, two
+  canaries must be refused together: the second one's token was there before the round, unless one comes as
+  fast as canaries do.
 - Rounds grow up to `LARGEST_ROUND` while all of their ports are told apart, so without a limit they soon do.
-- Datagrams get lost, or overtake each other. A closed port that is refused although there was evidence against
-  it shows how often. How much evidence and how many probes a verdict of silence takes follows from that.
+- Datagrams get lost, or overtake each other. A closed port that is refused although there was evidence
+  against it shows how often. How much evidence and how many probes a verdict of silence takes follows from
+  that.
 - Routers and firewalls that refuse have a bucket each: a round counts as far as *every* known offender's.
-- Before any port was refused there is no canary; then a port gets a few probes, `timeout` apart, together with
-  random high ports that are probably closed: one of them may become the canary.
+- Before any port was refused there is no canary; then a port gets a few probes, `timeout` apart, together
+  with random high ports that are probably closed: one of them may become the canary.
 """
 
 from __future__ import annotations
@@ -34,14 +37,13 @@ from dataclasses import dataclass, field
 from random import Random
 
 from udpkit.facts import Address
+from udpkit.probe.budget import Budget
 
 LARGEST_ROUND = 256
 """Datagrams: their errors fit the default receive buffer (212,992 bytes, 768 for a short one)."""
 SMALLEST_ROUND = 8
 SETTLES = 0.002
 """Seconds by which errors of one round may be apart, besides what the round trip takes."""
-BURST = 6
-"""Tokens that Linux saves (XRLIM_BURST_FACTOR in net/ipv4/icmp.c)."""
 SURELY = 5
 """So many rounds in a row that went unheard were not lost: there was no token."""
 STARVED = 2.5
@@ -77,53 +79,6 @@ class Port:
 
 
 @dataclass(slots=True)
-class Count:
-    """Tokens spent since a moment at which at most `saved` were there."""
-
-    since: float
-    saved: int
-    until: float = 0.0
-    spent: int = 0
-
-    @property
-    def bound(self) -> float:
-        """Seconds that a token takes at most: of those spent, all but the saved ones came in the time between."""
-        return (self.until - self.since) / (self.spent - self.saved)
-
-
-class Budget:
-    """What is known of an offender's bucket of tokens."""
-
-    def __init__(self) -> None:
-        self.canaries: deque[int] = deque(maxlen=16)
-        """Ports that it has refused."""
-        self._counts: list[Count] = []
-
-    def reset(self) -> None:
-        """Forget what was learnt of the rate."""
-        self._counts = []
-
-    def empty(self, at: float) -> None:
-        """It had less than one token then."""
-        if len(self._counts) < 2:
-            self._counts.append(Count(at, 1))
-
-    def spend(self, at: float) -> None:
-        """It had a token then."""
-        if not self._counts:
-            self._counts.append(Count(at, BURST))
-        for count in self._counts:
-            count.spent += 1
-            count.until = at
-
-    @property
-    def token_time(self) -> float | None:
-        """Seconds that a token takes, no less than what is true; None if that is not known."""
-        bounds = [count.bound for count in self._counts if count.spent > count.saved]
-        return min(bounds) if bounds else None
-
-
-@dataclass(slots=True)
 class Round:
     """Probes sent back to back, in this order; perhaps again, and the canaries at last."""
 
@@ -131,6 +86,8 @@ class Round:
     position: dict[int, int]
     sent_at: float
     closes_at: float
+    before: float
+    """When something was sent before it."""
     left: int
     """Ports of it that are not resolved."""
     proof: bool
@@ -154,7 +111,8 @@ class Sweep:
     def __init__(
         self, ports: Iterable[int], *, timeout: float, retries: int, random: Random, canaries: bool = True
     ) -> None:
-        """timeout: seconds that an answer may take. retries: how many more probes a silent port gets at least.
+        """timeout: seconds that an answer may take. retries: how many more probes a silent port gets at
+        least.
 
         canaries: whether to look for closed ports beyond those that were asked for.
         """
@@ -219,7 +177,7 @@ class Sweep:
 
     @property
     def blanket(self) -> bool:
-        """Whether the first ports were all told that the host cannot be reached, and nothing else was heard."""
+        """Whether the first ports were all told that the host cannot be reached, and nothing else came."""
         return self._blanket_ports >= BLANKET and not self.heard and len(self._blanket) == 1
 
     def due(self, now: float) -> list[int]:
@@ -331,7 +289,7 @@ class Sweep:
             if not proof and self._saved:
                 # The last token was a canary's; is there another one, so that a token takes less time?
                 self._saved = False
-                return self._open(Round([], {}, now, now, 1, proof=True, next_step=now), now)
+                return self._canaries_only(now)
             if not proof and (self._failures or not self._fresh):
                 self._next_round = self._last_probe + token_time
                 return []
@@ -340,7 +298,7 @@ class Sweep:
             if not proof and (not self._fresh or self._starved or now - self._last_refusal > STARVED):
                 self._starved = True
                 # Only the canaries, to learn how long a token takes.
-                return self._open(Round([], {}, now, now, 1, proof=True, next_step=now), now)
+                return self._canaries_only(now)
         order: list[Port] = []
         while (
             self._suspects and len(order) < LARGEST_ROUND and self._suspects[0].last_sent + self._rest <= now
@@ -359,7 +317,9 @@ class Sweep:
                 self._finish(now)
             return []
         position = {port.number: place for place, port in enumerate(order)}
-        current = Round(order, position, now, now + self._patient_rtt, len(order), proof=proof)
+        current = Round(
+            order, position, now, now + self._patient_rtt, self._last_probe, len(order), proof=proof
+        )
         if proof:
             current.copies = self._copies
             current.canaries = 1 if self._token_time is not None else 2
@@ -370,6 +330,9 @@ class Sweep:
         self._round = current
         self._send(current.order, now)
         return [port.number for port in current.order] or self._continue(current, now)
+
+    def _canaries_only(self, now: float) -> list[int]:
+        return self._open(Round([], {}, now, now, self._last_probe, 1, proof=True, next_step=now), now)
 
     def _step_at(self, current: Round) -> float:
         """When the round goes on, or ends."""
@@ -405,9 +368,9 @@ class Sweep:
         return canaries
 
     def _note(self, current: Round, number: int, budget: Budget, now: float, *, canary: bool) -> None:
-        """A refusal of a port of this round; or so early that it is the last round's, then it tells nothing."""
+        """A refusal of a port of this round; one so early that it is the last round's tells nothing."""
         elapsed = now - current.sent_at
-        if elapsed < self._least_rtt / 2:
+        if elapsed < self._least_rtt / 2 and current.sent_at - current.before < self._patient_rtt:
             return
         place = current.position[number]
         if place == len(current.order):
@@ -490,7 +453,7 @@ class Sweep:
         if self._fresh or self._suspects:
             self._next_round = now
             return
-        # An answer to the first probe may take as long as that; to the others, too, where the first may be lost.
+        # An answer to the first probe may take as long; to the others, too, where the first may be lost.
         patient = self.cold or self._loses
         since = (port.settled_at if patient else port.first_sent for port in self._quiet)
         last = max(since, default=now) + self.timeout
@@ -571,8 +534,8 @@ class Sweep:
     def _copies(self) -> int:
         """How often to send a round before the canaries: so that it weighs half of what a verdict takes.
 
-        No more: the refusal of a first copy may have used up the token and be lost, and if another token comes
-        soon the canary is refused nevertheless. Where datagrams do get lost, only rounds apart count.
+        No more: the refusal of a first copy may have used up the token and be lost, and if another token
+        comes soon the canary is refused nevertheless. Where datagrams do get lost, only rounds apart count.
         """
         token_time = self._token_time
         if self._loses or (token_time is not None and token_time < self._rest):

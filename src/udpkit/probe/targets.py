@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
 
 from udpkit.facts import Address
+from udpkit.probe.protocols import PROTOCOLS
 from udpkit.probe.run import Target
 from udpkit.sockets.opening import endpoint
 
 MOST_HOSTS = 65_536
 MOST_BYTES = 4 << 20
 """Of a file of hosts or ports."""
+OTHER_VERSION = {socket.EAI_ADDRFAMILY, socket.EAI_NODATA}
+"""What getaddrinfo(3) says of a name or address that has none of the version asked for."""
 
 
 class BadTarget(ValueError):
     """What was typed is no host or no port; one line says what."""
 
 
-def parse_targets(hosts: Sequence[str], ports: Sequence[int], version: int | None) -> list[Target]:
+def parse_targets(
+    hosts: Sequence[str], ports: Sequence[int], version: int | None, interface: str | None = None
+) -> list[Target]:
     """Every address of every host, each once, with all the ports.
 
-    hosts: names, addresses, networks (192.0.2.0/24), and @FILE with one in a line. version: 4 or 6 for only those
-    addresses, None for both. Raises BadTarget.
+    hosts: names, addresses, networks (192.0.2.0/24), and @FILE with one in a line. version: 4 or 6 for
+    only those addresses, None for both. interface: where link-local addresses without a scope are. Raises
+    BadTarget.
     """
     targets: dict[Address, Target] = {}
     for text in _words(hosts, "host"):
-        for address in _addresses(text, version):
+        for found in _addresses(text, version):
+            address = with_scope(found, interface)
             targets.setdefault(address, Target(text, address, ports))
             if len(targets) > MOST_HOSTS:
                 raise BadTarget(f"more than {MOST_HOSTS:,} addresses: probe fewer at a time")
@@ -95,6 +104,8 @@ def _port(text: str) -> int:
         if not 1 <= number <= 65_535:
             raise BadTarget(f"port {text} is not between 1 and 65535")
         return number
+    if text in PROTOCOLS and PROTOCOLS[text].ports:
+        return PROTOCOLS[text].ports[0]
     try:
         return socket.getservbyname(text, "udp")
     except (OSError, ValueError) as error:
@@ -109,11 +120,12 @@ def _addresses(text: str, version: int | None) -> Iterator[Address]:
     try:
         found = socket.getaddrinfo(text, None, family, socket.SOCK_DGRAM, socket.IPPROTO_UDP)
     except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, socket.gaierror) else "no such name"
-        wanted = f" for IPv{version}" if version else ""
-        raise BadTarget(f"{text}: {reason or 'no such name'}{wanted}") from error
+        if version and isinstance(error, socket.gaierror) and error.errno in OTHER_VERSION:
+            raise BadTarget(f"{text} has no IPv{version} address") from error
+        reason = error.strerror if isinstance(error, socket.gaierror) else None
+        raise BadTarget(f"{text}: {reason or 'no such name'}") from error
     for entry in found:
-        yield probed(endpoint(entry[4]).address, text)
+        yield probed(endpoint(entry[4]).address, text)  # type: ignore[arg-type]
 
 
 def _network(text: str, version: int | None) -> Iterator[Address]:
@@ -136,3 +148,15 @@ def probed(address: Address, text: str) -> Address:
     if address in (IPv4Address(0), IPv6Address(0)):
         raise BadTarget(f"{text} is no host's address: use 127.0.0.1 or ::1 for this host")
     return address
+
+
+def with_scope(address: Address, interface: str | None) -> Address:
+    """A link-local address with the interface that it is beyond. Raises BadTarget if nobody said which."""
+    if not isinstance(address, IPv6Address) or not address.is_link_local or address.scope_id:
+        return address
+    if interface is None:
+        raise BadTarget(f"{address} is link-local: add its interface, {address}%eth0")
+    try:
+        return IPv6Address(f"{address}%{socket.if_nametoindex(interface)}")
+    except OSError as error:
+        raise BadTarget(f"--interface {interface}: {os.strerror(errno.ENODEV)}") from error

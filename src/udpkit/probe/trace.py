@@ -129,6 +129,8 @@ class Trace:
         self._canary: int | None = None
         self._sought = False  # whether there was a search for one
         self._free_at = 0.0
+        self._quiet_at = 0.0  # when the answers to earlier probes are all there
+        self._belated: list[ErrorReport] = []  # about the target, while another port was asked
         self._socket = Wire(self._family.number, settings).socket
         self._default_hops = self._socket.getsockopt(self._family.level, self._family.hops)
 
@@ -157,6 +159,9 @@ class Trace:
                 return
             self.hops.append(hop)
             yield hop
+            if self.result and silent and hop.address and same_host(hop.address, self.target.address):
+                note = f"the hops before kept silent: it may be as near as hop {number - silent}"
+                self.result = replace(self.result, evidence=[*self.result.evidence, note])
             silent = 0 if hop.address else silent + 1
             if self.result or silent == SILENT_HOPS:
                 return
@@ -170,9 +175,8 @@ class Trace:
         tries = self._settings.retries + 1
         passed_over = 0
         for turn in range(1, tries + 1):
-            self._send(self.target, self._payload.data)
+            self._port.last_sent = self._send(self.target, self._payload.data)
             self._port.sent += 1
-            self._port.last_sent = time.monotonic()
             if turn == 1:
                 first = self._port.last_sent
             # The last try gets all the time that an answer may take.
@@ -186,7 +190,9 @@ class Trace:
                     self.result = replied_result(
                         self._name, self.target, self._port, event, self._payload, now
                     )
-                    what = self.result.answer or f"{len(event.data)} bytes"
+                    self._settle(now, first, turn)
+                    length = len(event.data)
+                    what = self.result.answer or (f"{length} byte" if length == 1 else f"{length} bytes")
                     return Hop(number, event.peer.address, rtt, answer=what)
                 if kind_of(event) in TIME_EXCEEDED and event.offender:
                     if self._late.get(event.offender):
@@ -198,9 +204,17 @@ class Trace:
                     return Hop(number, event.offender, rtt, event)
                 if state := state_of(event):
                     self._time(rtt)
+                    self._settle(now, first, turn)
                     return self._decided(number, event, state, now)
                 break  # too big: the kernel has heard it too, and fragments from now on
         return Hop(number, None)
+
+    def _settle(self, now: float, first: float, turn: int) -> None:
+        """More answers may come if it was asked more than once: they are not those to what is asked next."""
+        if self.hops and not self.hops[-1].address:
+            self._quiet_at = now + self._settings.timeout
+        elif turn > 1:
+            self._quiet_at = now + 1.5 * (now - first)
 
     def _decided(self, number: int, report: ErrorReport, state: State, now: float) -> Hop | None:
         """An error that ends it."""
@@ -235,6 +249,10 @@ class Trace:
         last = next((hop for hop in reversed(self.hops) if hop.address), None)
         behind = f"behind hop {last.number} ({last.address})" if last else "from any hop"
         self._canary = self._find_canary()
+        for report in self._belated:
+            if kind_of(report) not in TIME_EXCEEDED and (state := state_of(report)):
+                result = refused_result(self._name, report, state, self._port, time.monotonic())
+                return replace(result, rtt=None)
         if self._canary:
             evidence = [
                 f"no answer {behind}; port {self._canary} of this host was refused by the host itself: "
@@ -283,6 +301,7 @@ class Trace:
                 self._canary = self._find_canary()
             if self._canary and self._canary != self.target.port:
                 how = self._passed(self._ask_size(self._canary, size))
+                how = how and f"{how} at port {self._canary}"
         says = f"{by} says so" if by else "nothing smaller was reported"
         if how:
             evidence = f"{says}; a datagram of that size was {how}"
@@ -358,13 +377,16 @@ class Trace:
         data = self._payload.data[: size - self._family.overhead].ljust(size - self._family.overhead, b"\0")
         tries = max(2, self._settings.retries + 1)
         wait = max(self._wait, TOKEN_TIME / tries)
-        while self._next(number, 0):
+        while self._next(number, self._quiet_at):
             pass  # what came late
-        for _ in range(tries):
-            self._send(Endpoint(self.target.address, number), data)
-            deadline = time.monotonic() + wait
+        first = time.monotonic()
+        for turn in range(1, tries + 1):
+            deadline = self._send(Endpoint(self.target.address, number), data) + wait
             while event := self._next(number, deadline):
                 if exceeds or isinstance(event, Datagram) or kind_of(event) not in TIME_EXCEEDED:
+                    if turn > 1 and isinstance(event, Datagram):  # a refusal was only short of tokens
+                        now = time.monotonic()
+                        self._quiet_at = now + 1.5 * (now - first)
                     return event
         return None
 
@@ -379,18 +401,24 @@ class Trace:
     def _time(self, rtt: float) -> None:
         self._slowest = max(self._slowest or 0.0, rtt)
 
-    def _send(self, to: Endpoint, data: bytes) -> None:
+    def _send(self, to: Endpoint, data: bytes) -> float:
+        """Returns when."""
         if self._settings.rate:
             time.sleep(max(0.0, self._free_at - time.monotonic()))
             self._free_at = time.monotonic() + 1 / self._settings.rate
+        at = time.monotonic()
         while not self._socket.send_many([(data, to)]):
             select.select([], [self._socket], [])
+        return at
 
     def _next(self, number: int, deadline: float) -> Datagram | ErrorReport | None:
         """The next reply, or error about a datagram to this port; None if there is none until then."""
         while not self._events:
             self._events += self._socket.recv_many()
-            self._events += [one for one in self._socket.errors() if self._is_about(one, number)]
+            reports = self._socket.errors()
+            self._events += [one for one in reports if self._is_about(one, number)]
+            if number != self.target.port:
+                self._belated += [one for one in reports if self._is_about(one, self.target.port)]
             left = deadline - time.monotonic()
             if not self._events:
                 if left <= 0:

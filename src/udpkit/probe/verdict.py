@@ -49,9 +49,10 @@ def replied_result(
 def refused_result(host: str, report: ErrorReport, state: State, port: Port, now: float) -> Result:
     """An ICMP error came back, or this host did not send."""
     assert report.peer is not None  # noqa: S101 - the caller found the target by it
-    rtt = None if report.origin == "local" else now - port.last_sent
     itself = same_host(report.offender, report.peer.address)
     here = report.offender == report.local and not itself
+    # Who gives up on a host does so seconds after the probe, and for several at once.
+    rtt = None if report.origin == "local" or state is State.UNREACHABLE else now - port.last_sent
     evidence = refusal(report.origin, report.kind, None if itself else report.offender, here)
     return Result(host, report.peer, state, evidence, sent=port.sent, rtt=rtt, icmp=report)
 
@@ -73,10 +74,8 @@ def silent_result(
 ) -> Result:
     """No answer, and no error; `like` is what all other ports were told, if that is one and the same."""
     if like is not None and like.icmp is not None:
-        evidence = [
-            f"{like.evidence[0]}, as for the other ports that were probed; nothing else was heard of this host"
-        ]
-        return Result(host, target, like.state, evidence, sent=port.sent, icmp=like.icmp)
+        told = f"{like.evidence[0]}, as for the other ports probed; nothing else was heard of this host"
+        return Result(host, target, like.state, [told], sent=port.sent, icmp=like.icmp)
     if port.proofs:
         evidence = [
             "no answer; a port of this host that is known to be closed was refused meanwhile: "

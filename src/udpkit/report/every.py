@@ -88,7 +88,7 @@ def summary_lines(tracks: Sequence[Track]) -> Iterator[str]:
 
 
 def _waiting(track: Track) -> int:
-    return track.sent - track.answered - track.wrong_source - track.refused - track.lost
+    return max(0, track.sent - track.answered - track.wrong_source - track.refused - track.lost)
 
 
 def _loss(track: Track) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby
@@ -69,8 +70,11 @@ def milliseconds(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds * 1000, 3)
 
 
-def lines(results: Sequence[Result]) -> Iterator[str]:
-    """A verdict a line, ports with the same verdict for the same reason together."""
+def lines(results: Sequence[Result], columns: int | None = None) -> Iterator[str]:
+    """A verdict a line, ports with the same verdict for the same reason together.
+
+    columns: of the terminal, where what is longer is broken.
+    """
     for (name, address), of_host in groupby(results, key=lambda result: (result.host, result.address)):
         called = "" if name == str(address) else f" ({in_one_line(name)})"
         yield click.style(f"{address}{called}", bold=True)
@@ -81,17 +85,20 @@ def lines(results: Sequence[Result]) -> Iterator[str]:
         shown = [(ranges([one.target.port for one in group]), group) for group in groups.values()]
         width = min(max(len(ports) for ports, _ in shown), 24)
         for ports, group in shown:
-            yield from _group_lines(ports, group, width)
+            first = group[0]
+            state = click.style(f"{first.state.value:12}", fg=COLOURS[first.state])
+            many = f"{len(group):,} ports: " if len(group) > 1 else ""
+            rtt = f"{milliseconds(first.rtt):g} ms: " if first.rtt is not None and len(group) == 1 else ""
+            sentences = map(in_one_line, first.evidence)
+            indent = width + 18
+            told = [row for one in sentences for row in broken(one, columns and columns - indent)]
+            yield f"  {ports:<{width}}  {state}  {many}{rtt}{told[0]}"
+            yield from (" " * indent + row for row in told[1:])
 
 
-def _group_lines(ports: str, group: Sequence[Result], width: int) -> Iterator[str]:
-    first = group[0]
-    state = click.style(f"{first.state.value:12}", fg=COLOURS[first.state])
-    many = f"{len(group):,} ports: " if len(group) > 1 else ""
-    rtt = f"{milliseconds(first.rtt):g} ms: " if first.rtt is not None and len(group) == 1 else ""
-    yield f"  {ports:<{width}}  {state}  {many}{rtt}{in_one_line(first.evidence[0])}"
-    for sentence in first.evidence[1:]:
-        yield f"  {'':{width}}  {'':12}  {in_one_line(sentence)}"
+def broken(sentence: str, width: int | None) -> list[str]:
+    """The sentence in rows of that width."""
+    return textwrap.wrap(sentence, max(width, 30)) if width else [sentence]
 
 
 def ranges(ports: Sequence[int]) -> str:
