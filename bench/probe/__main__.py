@@ -133,7 +133,8 @@ class Bench:
         yield wrong(f"{MANY} such hosts in one run", [probed])
         yield from spread([probed])
         yield beside_bucket([probed], next(iter(dealt.values())), 1.0)
-        yield Figure(f"  beside one host, the slowest ({alone:.2f} s)", probed.took.seconds / alone, 1.0, RATIO)
+        what = f"  beside one host, the slowest ({alone:.2f} s)"
+        yield Figure(what, probed.took.seconds / alone, 1.0, RATIO)
 
     def all(self) -> Iterator[Figure]:
         ports = deal(range(1, 65_536), {"open": 5, "quiet": 5, "dropped": 5}, self._seed)

@@ -98,6 +98,41 @@ def test_a_listener_ends_with_its_peer(host: Host) -> None:
     ends(serving, 0)
 
 
+def test_a_listener_ends_with_its_peer_or_waits_for_stdin_if_told_to(host: Host) -> None:
+    """As nc and ncat do; -q -1 is for a producer that is slow. The one that ends is the other's clock."""
+    waiting = listener(host, "udpkit", "-q-1", "-l", str(PORT))
+    ending = listener(host, "udpkit", "-l", str(PORT + 1), port=PORT + 1)
+    clients = [host.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(2)]
+    for client, serving, port in zip(clients, (waiting, ending), (PORT, PORT + 1), strict=True):
+        client.settimeout(SOON)
+        client.connect(("127.0.0.1", port))
+        client.shutdown(socket.SHUT_WR)
+        serving.type(b"first\n")
+        assert client.recv(100) == b"first\n"
+    ends(ending, 0)
+    assert clients[1].recv(100) == b""
+    waiting.type(b"second\n")
+    assert clients[0].recv(100) == b"second\n"
+    waiting.close_input()
+    ends(waiting, 0)
+    for client in clients:
+        client.close()
+
+
+def test_without_any_time_what_is_on_stdin_is_sent(host: Host, tmp_path: Path) -> None:
+    serving = listener(host, "udpkit", *SERVERS["udpkit"])
+    (tmp_path / "message").write_bytes(b"message")
+    host.shell(f"{COMMAND} -w0 127.0.0.1 {PORT} < {tmp_path}/message")
+    prints(serving, b"message")
+
+
+def test_a_link_local_address_without_its_scope_is_named(host: Host) -> None:
+    for arguments in (["fe80::1", str(PORT)], ["-l", "fe80::1", str(PORT)]):
+        assert "fe80::1 is link-local: add its interface, fe80::1%eth0" in ends(
+            start(host, "udpkit", *arguments), 2
+        )
+
+
 def test_a_second_peer_is_refused_without_keep(host: Host) -> None:
     serving = listener(host, "udpkit", *SERVERS["udpkit"])
     converse(start(host, "udpkit", *CLIENTS["udpkit"]), serving)

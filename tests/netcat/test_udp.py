@@ -118,6 +118,15 @@ def test_an_unreachable_peer_is_another_exit_code(host: Host) -> None:
     assert ends(client, 4) == f"udpkit: unreachable: no route to 192.0.2.1:{PORT}\n"
 
 
+def test_a_prohibited_peer_is_no_broadcast_address(host: Host) -> None:
+    """connect(2) says EACCES to both."""
+    host.ip("route add prohibit 192.0.2.0/24")
+    client = start(host, "udpkit", "-u", "192.0.2.1", str(PORT))
+    client.type(b"anybody?\n")
+    client.close_input()
+    assert ends(client, 4) == f"udpkit: unreachable: broadcast or route prohibited to 192.0.2.1:{PORT}\n"
+
+
 def test_a_firewall_on_the_way_is_named() -> None:
     with Lab() as lab:
         client, router = lab.host("client"), lab.host("router")
@@ -264,6 +273,41 @@ def test_it_ends_when_told_to(host: Host) -> None:
     ends(start(host, "udpkit", "-w", "0.1", *CLIENTS["udpkit"]), 0)
     other.drain()
     assert other.status is None
+
+
+def test_without_any_time_what_is_on_stdin_is_sent(host: Host, tmp_path: Path) -> None:
+    """`echo … | nc -u -w0`, as logs are sent with nc."""
+    with host.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.settimeout(SOON)
+        server.bind(("127.0.0.1", PORT))
+        (tmp_path / "message").write_bytes(b"message")
+        host.shell(f"{COMMAND} -u -w0 127.0.0.1 {PORT} < {tmp_path}/message")
+        assert server.recv(100) == b"message"
+
+
+def test_a_line_held_back_by_its_interval_is_no_idleness(host: Host) -> None:
+    with host.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.settimeout(SOON)
+        server.bind(("127.0.0.1", PORT))
+        client = start(host, "udpkit", "-w", "0.3", "-i", "0.6", *CLIENTS["udpkit"])
+        client.type(b"one\ntwo\n")
+        ends(client, 0)
+        assert [server.recv(100) for _ in range(2)] == [b"one\n", b"two\n"]
+
+
+def test_link_local_peers_talk_by_their_scope() -> None:
+    with Lab() as lab:
+        a, b = lab.host("a"), lab.host("b")
+        lab.link(a, "eth0", b, "eth0")
+        a.address("eth0", "fe80::a/64")
+        b.address("eth0", "fe80::b/64")
+        serving = listener(b, "udpkit", *SERVERS["udpkit"])
+        converse(start(a, "udpkit", "-u", "fe80::b%eth0", str(PORT)), serving)
+
+
+def test_an_ipv4_mapped_address_is_its_ipv4_one(host: Host) -> None:
+    serving = listener(host, "udpkit", "-ul", "::ffff:127.0.0.1", str(PORT))
+    converse(start(host, "udpkit", "-u", "::ffff:127.0.0.1", str(PORT)), serving)
 
 
 def test_after_the_end_of_stdin_answers_are_awaited(host: Host) -> None:

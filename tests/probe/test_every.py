@@ -25,12 +25,13 @@ from hypothesis import strategies as st
 from udpkit.cli.probe_every import Metrics
 from udpkit.facts import Endpoint
 from udpkit.lab import Host, Lab, Program, wait_until
-from udpkit.probe.every import MOST_PORTS, QUIET, Event, RoundTrips, Tick, Track, Watch
 from udpkit.probe.payload import payload_of
 from udpkit.probe.protocols import PROTOCOLS
 from udpkit.probe.result import State
-from udpkit.probe.run import Settings, Target
-from udpkit.report.every import metrics
+from udpkit.probe.track import Event, RoundTrips, Tick, Track
+from udpkit.probe.watch import MOST_PORTS, QUIET, Watch
+from udpkit.probe.wire import Settings, Target
+from udpkit.report.metrics import metrics
 from udpkit.sockets import ErrorReport
 
 HOST = IPv4Address("192.0.2.1")
@@ -550,6 +551,17 @@ def test_metrics_take_the_place_of_no_device_pipe_or_folder(tmp_path: Path, kind
     assert run.stderr == f"udpkit: {path}: not a regular file\n"
     assert (path.stat().st_mode, path.stat().st_ino) == (before.st_mode, before.st_ino)
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("given", "lines"), [((), 0), (("--retries", "0"), 0), (("--retries", "3"), 1)])
+def test_retries_are_not_used_and_who_wants_some_is_told(given: tuple[str, ...], lines: int) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        arguments = ("--every", "1s", "--count", "1", "--timeout", "0.1", *given)
+        run = udpkit("probe", "127.0.0.1", str(silent.getsockname()[1]), *arguments)
+    assert (run.returncode, run.stderr.count("--retries is not used")) == (3, lines)
+    assert len(run.stderr.splitlines()) == lines
+    assert "1 sent" in run.stdout
 
 
 def test_too_many_ports_are_one_line() -> None:

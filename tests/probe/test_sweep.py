@@ -34,6 +34,11 @@ def mixed(
     return play(sweep_of(ports, random), simulated, random), simulated, quiet
 
 
+def begin(sweep: Sweep) -> list[int]:
+    """The first ports that are probed: a few to say hello, then more."""
+    return sweep.due(0.0) + sweep.due(1.0)
+
+
 def assert_right(outcome: Outcome, host: SimulatedHost, quiet: set[int]) -> None:
     """Every port has the verdict that it deserves, and silence is proven."""
     wrongly_silent = outcome.silent.keys() - quiet
@@ -150,7 +155,7 @@ def test_a_silent_port_is_not_flooded() -> None:
 
 def test_told_that_the_host_cannot_be_reached_often_enough_it_believes_that() -> None:
     sweep = sweep_of(list(range(1, 101)), Random(1))
-    numbers = sweep.due(0.0)
+    numbers = begin(sweep)
     for number in numbers[: BLANKET - 1]:
         sweep.refused(number, ROUTER, 3.0, unreachable=True)
     assert not sweep.finished
@@ -162,7 +167,7 @@ def test_told_that_the_host_cannot_be_reached_often_enough_it_believes_that() ->
 @pytest.mark.parametrize("heard", ["an answer", "a refusal", "another router"])
 def test_but_not_where_something_else_was_heard(heard: str) -> None:
     sweep = sweep_of(list(range(1, 101)), Random(1))
-    first, *numbers = sweep.due(0.0)
+    first, *numbers = begin(sweep)
     if heard == "an answer":
         sweep.replied(first)
     elif heard == "a refusal":

@@ -21,6 +21,7 @@ from sockets.serving import wait_for_addresses
 from udpkit.evidence import read_pcap
 from udpkit.facts import Datagram
 from udpkit.lab import Host, Lab, Program, wait_until
+from udpkit.probe.path_mtu import USUAL, next_size
 
 from .conftest import Peer, echo, new_host, quiet, serving
 
@@ -130,7 +131,7 @@ def tardy(host: Host) -> Iterator[None]:
 
     def answer(sock: socket.socket, data: bytes, peer: Peer) -> None:
         if len(data) < 700:
-            timers.append(threading.Timer(0.6, sock.sendto, (b"answer", peer)))
+            timers.append(threading.Timer(0.3, sock.sendto, (b"answer", peer)))
             timers[-1].start()
 
     with serving(host, {OPEN: answer}, "::"):
@@ -260,7 +261,7 @@ def test_late_replies_prove_no_size(chain: Chain) -> None:
     """The last hop is asked again and again before its first reply is there; the other replies come later."""
     chain.server.shell("iptables -A OUTPUT -p icmp -j DROP")
     with tardy(chain.server):
-        _, found = trace(chain.client, chain.target(4), OPEN)
+        _, found = trace(chain.client, chain.target(4), OPEN, "--timeout", 0.5)
     assert found["result"]["state"] == "open"
     assert (found["path_mtu"]["bytes"], found["path_mtu"]["proven"]) == (1500, False)
 
@@ -352,11 +353,22 @@ def test_two_narrow_links_are_both_found(chain: Chain) -> None:
     assert (mtu["bytes"], mtu["by"], mtu["proven"]) == (1300, chain.left(3, 4), True)
 
 
+@pytest.mark.parametrize("size", [577, 1006, 1279, 1280, 1397, 1400, 1499, 3000, 65_000])
+def test_every_size_is_found_and_a_usual_one_at_once(size: int) -> None:
+    low, high, asked = 576, 65_535, 0
+    while high - low > 1:
+        middle = next_size(low, high)
+        assert low < middle < high
+        low, high, asked = (middle, high, asked + 1) if middle <= size else (low, middle, asked + 1)
+    assert low == size
+    assert asked <= (6 if size in USUAL else 22)
+
+
 @both
 @pytest.mark.parametrize("port", [OPEN, CLOSED], ids=["open", "closed"])
 def test_a_black_hole(chain: Chain, version: int, port: int) -> None:
     """Of a size that is not usual. Of the open port's host nothing is heard but its replies."""
-    chain.narrow(2, 1397)
+    chain.narrow(2, 1498)
     chain.router(2).shell(f"{IPTABLES[version]} -A OUTPUT {TOO_BIG[version]} -j DROP")
     if port == OPEN:
         kind = {4: "", 6: "--icmpv6-type destination-unreachable"}[version]
@@ -364,7 +376,7 @@ def test_a_black_hole(chain: Chain, version: int, port: int) -> None:
     with serving(chain.server, {OPEN: echo}, "::"):
         mtu = trace(chain.client, chain.target(version), port, *FAST)[1]["path_mtu"]
     assert mtu == {
-        "bytes": 1397,
+        "bytes": 1498,
         "by": None,
         "proven": True,
         "black_hole": True,

@@ -149,7 +149,8 @@ def test_routes_and_rules_of_this_host(far: Path, version: int) -> None:
         assert outcome.status == 4
         for result in outcome.results:
             assert said(result) == (state, kind, None, None, None)
-            assert result["evidence"][0].startswith(f"this host did not send it: {kind}")
+            words = kind.replace("invalid argument", "no route (blackhole)")
+            assert result["evidence"][0].startswith(f"this host did not send it: {words}")
             assert (result["icmp"]["origin"], result["sent"], result["rtt_ms"]) == ("local", 1, None)
 
     for kind, expected in LOCAL_ROUTES.items():
@@ -164,12 +165,14 @@ def test_routes_and_rules_of_this_host(far: Path, version: int) -> None:
     this_host_says("unreachable", "no route")
 
 
-def test_own_reject(far: Path) -> None:
+@VERSIONS
+def test_own_reject(far: Path, version: int) -> None:
     """The error about it comes from an address of this host, and is not about the link."""
-    far.client.shell("iptables -A OUTPUT -p udp -j REJECT")
-    outcome = probe(far.client, FAR[4], 7000)
+    far.client.shell(f"{'iptables' if version == 4 else 'ip6tables'} -A OUTPUT -p udp -j REJECT")
+    outcome = probe(far.client, FAR[version], 7000)
     [result] = outcome.results
-    assert (result["state"], result["icmp"]["from"]) in {("prohibited", CLIENT[4]), ("prohibited", None)}
+    assert result["state"] == "prohibited"
+    assert result["icmp"]["from"] in {CLIENT[version], None}
     assert "link" not in result["evidence"][0]
 
 
@@ -238,3 +241,11 @@ def test_dead_hosts(far: Path, version: int) -> None:
             assert sentence.endswith("nobody on the link has that address, says this host's own kernel")
         else:
             assert sentence.endswith(f"said by {ROUTER[version]}")
+
+
+def test_more_dead_neighbours_than_the_kernel_has_errors_for(near: Path) -> None:
+    """Its global budget (icmp_msgs_per_sec, icmp_msgs_burst) is for all: who was not told looks it up."""
+    outcome = probe(near.client, "192.0.2.64/26", "7000-7011")
+    assert len(outcome.results) == 62 * 12
+    assert {result["state"] for result in outcome.results} == {"unreachable"}
+    assert outcome.status == 4

@@ -169,7 +169,9 @@ impl Outbox {
             }
             // It may have been an earlier datagram's error, which sending took from the socket: again, as long
             // as there are such errors, and once if nothing says whose it was.
-            let about_this = how.stop_at_earlier || drained.local.is_some() || errno == libc::ENOBUFS;
+            // No ICMP error becomes EPERM: a rule of this host's refused this one, and may have queued one, too.
+            let never_earlier = matches!(errno, libc::ENOBUFS | libc::EPERM);
+            let about_this = how.stop_at_earlier || drained.local.is_some() || never_earlier;
             if !about_this && !next.unpinned && (drained.earlier || next.told.is_none()) {
                 next.told = next.told.or((!drained.earlier).then_some(errno));
                 continue;

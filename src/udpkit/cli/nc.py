@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -16,9 +17,12 @@ from udpkit.cli.exits import INTERRUPTED, OK, Failure
 
 if TYPE_CHECKING:
     from udpkit.netcat.plan import Plan, Talk
+    from udpkit.probe.result import Result
 
 AGAIN = 1.0
 """Seconds in which the same news is told once."""
+SCAN_WAIT = 1.0
+"""Seconds that an answer to a UDP probe may take, where `-w` does not say."""
 
 
 @click.command()
@@ -36,7 +40,12 @@ AGAIN = 1.0
 @click.option(
     "-w", "wait", type=seconds, help="Give up connecting, and end when nothing happened for so long."
 )
-@click.option("-q", "quit_after", type=seconds, help="End so long after the end of stdin; negative: never.")
+@click.option(
+    "-q",
+    "quit_after",
+    type=seconds,
+    help="End so long after the end of stdin; -1: never, and -l waits for stdin.",
+)
 @click.option("-i", "interval", type=seconds, help="Pause between lines sent, or ports scanned.")
 @click.option("-b", "broadcast", is_flag=True, help="UDP: allow to send to a broadcast address.")
 @click.option("-d", "--recv-only", "no_stdin", is_flag=True, help="Do not read stdin.")
@@ -49,14 +58,16 @@ def verb(**given: Any) -> int:
     """Send stdin to a peer and print what it sends, over UDP or TCP, with netcat's flags.
 
     \b
-    udpkit nc -ul 56789           answers from the address that was asked; the first peer, -k for all
-    udpkit nc -u HOST 56789       tells of a refusal, and of an answer from another address
-    udpkit nc -zv HOST 20-25 80   which TCP ports are open
-    udpkit nc -zvu HOST 53        whether a UDP port is, as udpkit probe finds out
+    udpkit nc -ul 56789          answers from the address that was asked
+    udpkit nc -ulk 56789         everybody, not only the first peer
+    udpkit nc -u HOST 56789      tells who refused, or answered in its place
+    udpkit nc -zv HOST 20-25 80  which TCP ports are open
+    udpkit nc -zvu HOST 53       what udpkit probe says of a UDP port
 
     \b
-    Exit codes: 0 all well · 1 refused, or only wrong sources answered · 2 wrong usage, name or address
-                3 no answer in time · 4 unreachable or prohibited · 5 missing privilege
+    Exit codes: 0 all well · 1 refused, or only wrong sources answered
+                2 wrong usage, name or address · 3 no answer in time
+                4 unreachable or prohibited · 5 missing privilege
     """
     keep_descriptors()
     check(**given)
@@ -118,7 +129,7 @@ def make_plan(
     host = source
     if not listen or len(where) == (1 if port else 2):
         host, *where = where
-    ports = [one for text in where for one in numbers(text)] or [local]
+    ports = dict.fromkeys(one for text in where for one in numbers(text)) or [local]
     limit = given["quit_after"]
     return Plan(
         host=host,
@@ -132,7 +143,7 @@ def make_plan(
         source=source,
         source_port=local,
         wait=given["wait"],
-        quit_after=0.0 if given["send_only"] else None if limit is None or limit < 0 else limit,
+        quit_after=0.0 if given["send_only"] else math.inf if limit is not None and limit < 0 else limit,
         interval=given["interval"],
         stdin=not given["no_stdin"],
         stdout=not given["send_only"],
@@ -146,31 +157,48 @@ def make_plan(
 def scan_udp(plan: Plan, talk: Talk) -> int:
     """`nc -zu HOST PORTS`: the verdicts of `udpkit probe`; 0 if one is open, as with TCP. Raises Trouble."""
     from udpkit.cli.probe import EXIT_CODES
-    from udpkit.facts import Address
-    from udpkit.netcat.addresses import find, peer
-    from udpkit.netcat.plan import cannot_bind
-    from udpkit.probe.payload import payload_for
-    from udpkit.probe.run import Probe, Settings, Target
 
-    address: Address = peer(find(plan.host or "", plan.ports[0], plan)[0]).address
+    codes = []
+    for one in verdicts(plan):
+        talk(
+            one.state.value,
+            f"{one.target}: {one.state.value}: {', '.join(one.evidence)}",
+            verbose=True,
+            peer=one.target,
+            source=one.reply_from,
+            said_by=one.icmp and one.icmp.offender,
+            kind=one.icmp and one.icmp.kind,
+        )
+        codes.append(EXIT_CODES[one.state])
+    return OK if OK in codes else max(codes)
+
+
+def verdicts(plan: Plan) -> list[Result]:
+    """Of the ports of the host's first address, in their order. Raises Trouble."""
+    from udpkit.netcat.addresses import find, is_group, peer
+    from udpkit.netcat.plan import Trouble, cannot_bind
+    from udpkit.probe.payload import payload_for
+    from udpkit.probe.run import Probe
+    from udpkit.probe.wire import Settings, Target
+
+    assert plan.host is not None  # noqa: S101 - the command line has seen to it
+    found = find(plan.host, plan.ports[0], plan)[0]
+    partner = peer(found)
+    if is_group(partner):
+        raise Trouble(f"{partner.address} is no host's address: -z looks at the ports of one")
     settings = Settings(
         payload_for,
-        timeout=plan.wait or 1.0,
+        timeout=plan.wait or SCAN_WAIT,
         rate=1 / plan.interval if plan.interval else None,
-        source=plan.source or "",
+        source=str(find(plan.source, 0, plan, found[0])[0][1][0]) if plan.source else "",
         source_port=plan.source_port,
     )
-    probe = Probe([Target(plan.host or "", address, plan.ports)], settings)
+    probe = Probe([Target(plan.host, partner.address, plan.ports)], settings)
     try:
         probe.run()
     except OSError as error:
-        raise cannot_bind(error, plan.source or "", plan.source_port, udp=True) from error
-    results = list(probe.results())
-    for one in results:
-        why = ", ".join(one.evidence)
-        talk(one.state.value, f"{one.target}: {one.state.value}: {why}", verbose=True, peer=one.target)
-    codes = [EXIT_CODES[one.state] for one in results]
-    return OK if OK in codes else max(codes)
+        raise cannot_bind(error, plan.source or "", plan.source_port, udp=True) from None
+    return list(probe.results())
 
 
 class News:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import gc
 import shutil
 import sys
@@ -18,11 +17,13 @@ import msgspec
 from click.shell_completion import CompletionItem
 
 from udpkit.cli.exits import CLOSED, INTERRUPTED, OK, SILENT, UNREACHABLE, USAGE, Failure
+from udpkit.cli.probe_sockets import no_socket
 from udpkit.probe.payload import Payload, payload_for, payload_of
 from udpkit.probe.protocols import LINE, PROTOCOLS
 from udpkit.probe.result import Result, State
-from udpkit.probe.run import Probe, Settings
+from udpkit.probe.run import Probe
 from udpkit.probe.targets import BadTarget, parse_ports, parse_targets
+from udpkit.probe.wire import Settings
 from udpkit.report.probe import lines, result_document
 
 EXIT_CODES = {
@@ -163,10 +164,10 @@ def verb(
     gc.disable()  # a sweep makes a million small objects and no cycles; to look for those took a fifth of it
     probe = Probe(targets, settings)
     interrupted = False
-    documents: dict[int, Any] = {}  # by the result's id()
+    documents: dict[int, tuple[Result, Any]] = {}  # by the result's id(), which is its own while it is kept
 
     def write(result: Result) -> None:
-        documents[id(result)] = result_document(result)
+        documents[id(result)] = result, result_document(result)
 
     try:
         with progress(probe) as tell:
@@ -174,13 +175,10 @@ def verb(
     except KeyboardInterrupt:
         interrupted = True
     except OSError as error:
-        reason = (error.strerror or str(error)).partition(":")[0]
-        at_interface = interface and error.errno == errno.ENODEV
-        where = f"--interface {interface}: " if at_interface else f"--source {source}: " if source else ""
-        raise Failure(f"{where}{reason}", USAGE) from error
+        raise no_socket(settings, error) from error
     results = list(probe.results())
     if as_json:
-        rows = [documents.get(id(result)) or result_document(result) for result in results]
+        rows = [documents.get(id(one), (one, None))[1] or result_document(one) for one in results]
         # Pure Python's json takes seconds for all ports of a host.
         click.echo(msgspec.json.format(msgspec.json.encode({"schema": 1, "results": rows}), indent=2))
     else:

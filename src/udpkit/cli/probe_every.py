@@ -13,23 +13,28 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from udpkit.cli import say
 from udpkit.cli.durations import seconds
 from udpkit.cli.exits import INTERRUPTED, SILENT, USAGE, Failure
 from udpkit.cli.probe import EXIT_CODES
-from udpkit.probe.every import SHORTEST, Event, Tick, Track, Watch, keep_asking, open_wires
-from udpkit.probe.run import Settings, Target
+from udpkit.cli.probe_sockets import no_socket
+from udpkit.probe.every import keep_asking, open_wires
+from udpkit.probe.track import Event, Tick, Track
+from udpkit.probe.watch import Watch
+from udpkit.probe.wire import Settings, Target
 from udpkit.report.every import (
     event_document,
     event_line,
-    metrics,
     summary_document,
     summary_lines,
     tick_line,
 )
+from udpkit.report.metrics import metrics
 
-LONGEST = 86_400.0
+SHORTEST, LONGEST = 0.01, 86_400.0
+"""Seconds between two ticks."""
 WRITES = 1.0
 """Seconds between two writes of the metrics, at least: nobody collects them more often."""
 
@@ -51,13 +56,14 @@ def run_every(
         raise Failure(f"--every {every}: {error}", USAGE) from error
     if settings.rate and len(watch.tracks) / interval > settings.rate:
         raise Failure(f"--every {every}: that is more than --rate {settings.rate:g} allows", USAGE)
+    if settings.retries and chosen("retries"):
+        say("--retries is not used with --every: what is lost is counted, as by ping")
     interrupted = False
     with ExitStack() as stack:
         try:
             wires = stack.enter_context(open_wires(watch, settings))
         except OSError as error:
-            where = settings.interface if settings.interface and error.errno == 19 else settings.source
-            raise Failure(f"{where}: {error.strerror}" if where else str(error), USAGE) from error
+            raise no_socket(settings, error) from error
         telling.keep(prometheus, watch.tracks)
         try:
             keep_asking(wires, watch, interval, count, telling.between)
@@ -68,6 +74,11 @@ def run_every(
     if interrupted:
         return INTERRUPTED
     return max(EXIT_CODES[track.state] if track.state else SILENT for track in watch.tracks)
+
+
+def chosen(option: str) -> bool:
+    """Whether the user gave this option, rather than its default."""
+    return click.get_current_context().get_parameter_source(option) is ParameterSource.COMMANDLINE
 
 
 def parse_interval(text: str) -> float:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import json
-from collections.abc import Sequence
+import shutil
+import sys
+from collections.abc import Callable, Sequence
 
 import click
 
-from udpkit.cli.exits import INTERRUPTED, SILENT, USAGE, Failure
+from udpkit.cli.exits import INTERRUPTED, SILENT
 from udpkit.cli.probe import EXIT_CODES
+from udpkit.cli.probe_sockets import no_socket
 from udpkit.facts import Endpoint
-from udpkit.probe.run import Settings, Target
 from udpkit.probe.trace import Trace
+from udpkit.probe.wire import Settings, Target
 from udpkit.report.trace import document, lines, title
 
 
@@ -22,33 +24,28 @@ def run_trace(targets: Sequence[Target], settings: Settings, as_json: bool) -> i
         raise click.UsageError("--trace takes one port")
     code = 0
     for target in targets:
-        end = Endpoint(target.address, target.ports[0])
         try:
-            trace = Trace(target.name, end, settings)
+            trace = Trace(target.name, Endpoint(target.address, target.ports[0]), settings)
         except OSError as error:
-            named = settings.interface if error.errno == errno.ENODEV else settings.source
-            raise Failure(f"{named}: {error.strerror}" if named else str(error), USAGE) from error
-        try:
-            (run_quietly if as_json else run_aloud)(trace, target.name)
-        except KeyboardInterrupt:
-            code = INTERRUPTED
+            raise no_socket(settings, error) from error
+        interrupted = run_one(trace, target.name, as_json)
         if as_json:
             click.echo(json.dumps(document(trace), indent=2))
-        if code == INTERRUPTED:
-            return code
+        if interrupted:
+            return INTERRUPTED
         code = max(code, EXIT_CODES[trace.result.state] if trace.result else SILENT)
     return code
 
 
-def run_quietly(trace: Trace, _name: str) -> None:
-    """To its end."""
-    for _ in trace.run():
-        pass
-
-
-def run_aloud(trace: Trace, name: str) -> None:
-    """A line as soon as something is known."""
-    click.echo(title(name, trace.target))
-    for known in trace.run():
-        for line in lines(known, trace.target.address.version):
-            click.echo(line)
+def run_one(trace: Trace, name: str, as_json: bool) -> bool:
+    """A line as soon as something is known, unless a document follows. Returns whether Ctrl-C ended it."""
+    say: Callable[[str], None] = (lambda _: None) if as_json else click.echo
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    try:
+        say(title(name, trace.target))
+        for known in trace.run():
+            for line in lines(known, trace.target.address.version, columns):
+                say(line)
+    except KeyboardInterrupt:
+        return True
+    return False

@@ -42,7 +42,15 @@ def find(host: str, port: int, plan: Plan, family: int = 0) -> list[Found]:
         why = error.strerror if isinstance(error, OSError) else "not a name"
         hint = "; -n takes addresses only" if plan.numeric else ""
         raise Trouble(f"{host}: no {FAMILIES[family]}address: {why}{hint}") from None
-    return [(family, sockaddr) for family, _, _, _, sockaddr in found]  # type: ignore[misc]
+    addresses: list[Found] = [(family, sockaddr) for family, _, _, _, sockaddr in found]  # type: ignore[misc]
+    if lacks_scope(addresses[0][1]):
+        raise Trouble(f"{host} is link-local: add its interface, {host}%eth0")
+    return addresses
+
+
+def lacks_scope(sockaddr: SocketAddress) -> bool:
+    """Whether it is a link-local address of no link: connect(2) and bind(2) say EINVAL (ipv6(7))."""
+    return len(sockaddr) == 4 and not sockaddr[3] and IPv6Address(sockaddr[0]).is_link_local
 
 
 def peer(found: Found) -> Endpoint:
@@ -56,12 +64,14 @@ def peer(found: Found) -> Endpoint:
 
 
 def is_group(one: Endpoint) -> bool:
-    """Whether many hear what is sent there: multicast, or broadcast, which connect(2) refuses with EACCES."""
+    """Whether many hear what is sent there: multicast, or broadcast."""
     if one.address.version == 6 or one.address.is_multicast:
         return one.address.is_multicast
+    # EACCES without SO_BROADCAST is a broadcast address (connect(2)); with it, a `prohibit` route.
+    return is_denied(one, broadcast=False) and not is_denied(one, broadcast=True)
+
+
+def is_denied(one: Endpoint, *, broadcast: bool) -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        try:
-            sock.connect((str(one.address), one.port))
-        except OSError as error:
-            return error.errno == errno.EACCES
-    return False
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, broadcast)
+        return sock.connect_ex((str(one.address), one.port)) == errno.EACCES

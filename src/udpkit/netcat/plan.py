@@ -34,7 +34,7 @@ class Plan:
     wait: float | None = None
     """How long connecting may take, and how long nothing may happen then."""
     quit_after: float | None = None
-    """How long to go on after the end of stdin."""
+    """How long to go on after the end of stdin; infinite: asked to wait for ever."""
     interval: float | None = None
     """Between two lines sent, or two ports scanned."""
     stdin: bool = True
@@ -70,6 +70,6 @@ BINDING = {
 
 def cannot_bind(error: OSError, address: str, port: int, *, udp: bool) -> Trouble:
     """The sentence for a failed bind(2)."""
-    where = f"{address or 'any address'}" + (f" port {port}" if port else "")
+    where = " ".join([address] * bool(address) + [f"port {port}"] * bool(port)) or "any address"
     sentence, code = BINDING.get(error.errno or 0, (f"{{where}}: {error.strerror}", WRONG))
     return Trouble(sentence.format(where=where, flag="u" if udp else "t"), code)

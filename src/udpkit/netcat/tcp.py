@@ -9,14 +9,22 @@ import os
 import select
 import socket
 import time
+from collections.abc import Iterator
 
 from udpkit.netcat.addresses import Found, find
+from udpkit.netcat.exchange import Deadline, Exchange
 from udpkit.netcat.plan import CHUNK, OK, REFUSED, SILENT, UNREACHABLE, Plan, Talk, Trouble, cannot_bind
-from udpkit.netcat.stdio import STDIN, Input, write_out
+from udpkit.netcat.stdio import write_out
 from udpkit.sockets.opening import endpoint, every_address
 
 LINGER = 0.5
-"""Seconds without a byte on stdin after which a listener ends whose peer has sent all it had."""
+"""Seconds without a byte on stdin after which a listener ends whose peer has sent all it had, at least.
+
+Other netcats end at once, with what stdin would have given: whether the peer still reads cannot be seen.
+"""
+
+SHORTEST = 0.001
+"""Seconds that connecting may take in spite of `-w 0`: on this host it succeeds, as with nc."""
 
 FAILURES = {
     errno.ECONNREFUSED: REFUSED,
@@ -53,7 +61,7 @@ def connected(to: Found, plan: Plan, port: int, talk: Talk) -> socket.socket:
     try:
         if plan.source or plan.source_port:
             bind(sock, plan.source, plan.source_port, plan)
-        sock.settimeout(plan.wait)
+        sock.settimeout(plan.wait if plan.wait is None else max(plan.wait, SHORTEST))
         sock.connect(sockaddr)
     except BaseException as error:
         sock.close()
@@ -87,7 +95,7 @@ def service(port: int, plan: Plan) -> str:
 def ask(plan: Plan, talk: Talk) -> int:
     """`nc HOST PORT`."""
     with connect(plan, plan.ports[0], talk) as sock:
-        return exchange(sock, plan, talk, f"{plan.host} port {plan.ports[0]}")
+        return Connection(sock, plan, talk, f"{plan.host} port {plan.ports[0]}").run()
 
 
 def scan(plan: Plan, talk: Talk) -> int:
@@ -123,74 +131,84 @@ def listen(plan: Plan, talk: Talk) -> int:
                 asked = endpoint(sock.getsockname())
                 peer = endpoint(sockaddr)
                 talk("peer", f"{peer} asks {asked}", verbose=True, peer=peer, asked=asked)
-                code = exchange(sock, plan, talk, str(peer))
+                code = Connection(sock, plan, talk, str(peer)).run()
             if not plan.keep:
                 return code
 
 
-def exchange(sock: socket.socket, plan: Plan, talk: Talk, peer: str) -> int:
-    """stdin to the peer, the peer to stdout, until both have ended or the times of the plan are over."""
-    sock.setblocking(False)
-    stdin = Input(plan)
-    unsent = memoryview(b"")
-    hearing = True
-    code = OK
-    active = time.monotonic()
-    ended = None
-    while True:
-        now = time.monotonic()
-        if stdin.ended and not unsent:
-            if not hearing:
-                return code
-            if plan.stdin and ended is None:
-                ended = now
-                if (plan.shutdown or plan.quit_after is not None) and code == OK:
-                    with contextlib.suppress(OSError):  # it has gone: reading will say so
-                        sock.shutdown(socket.SHUT_WR)
-        limits = [
-            since + limit - now
-            for since, limit in (
-                (active, plan.wait),
-                (ended, plan.quit_after),
-                (active if plan.listen and not hearing and not unsent else None, LINGER),
-            )
-            if since is not None and limit is not None
-        ]
-        if limits and min(limits) <= 0:
-            return code
-        poll = select.poll()
-        if hearing or unsent:
-            poll.register(sock, hearing * select.POLLIN | bool(unsent) * select.POLLOUT)
-        held = None
-        if not stdin.ended and not unsent:
-            held = stdin.wait()
-            if held is None:
-                poll.register(STDIN, select.POLLIN)
-            else:
-                limits.append(held)
-        ready = dict(poll.poll(math.ceil(1000 * min(limits)) if limits else None))
-        if not unsent and (STDIN in ready or (held is not None and stdin.wait() == 0)):
-            unsent = memoryview(stdin.take())
-            active = time.monotonic()
+class Connection(Exchange):
+    """A connection: each direction may end before the other (RFC 9293, 3.6)."""
+
+    def __init__(self, sock: socket.socket, plan: Plan, talk: Talk, peer: str) -> None:
+        super().__init__(sock, plan, talk)
+        sock.setblocking(False)
+        self.sock = sock
+        self.peer = peer
+        self.unsent = memoryview(b"")
+        self.hearing = True
+        """Whether the peer may still say something."""
+        self.code = OK
+
+    def events(self) -> int:
+        return self.hearing * select.POLLIN | bool(self.unsent) * select.POLLOUT
+
+    def wants_stdin(self) -> bool:
+        return not self.stdin.ended and not self.unsent
+
+    def has_sent_all(self) -> bool:
+        return self.stdin.ended and not self.unsent
+
+    def is_over(self) -> bool:
+        return not self.hearing and self.has_sent_all()
+
+    def stdin_ended(self) -> None:
+        if self.code == OK and (self.plan.shutdown or self.plan.quit_after not in (None, math.inf)):
+            with contextlib.suppress(OSError):  # it has gone: reading will say so
+                self.sock.shutdown(socket.SHUT_WR)
+
+    def deadlines(self) -> Iterator[Deadline]:
+        yield from super().deadlines()
+        if self.plan.listen and not self.hearing and not self.unsent:
+            yield self.active, max(LINGER, self.plan.quit_after or 0)
+
+    def result(self) -> int:
+        return self.code
+
+    def act(self, ready: bool, typed: bool) -> bool:
+        if typed:
+            self.unsent = memoryview(self.stdin.take())
         try:
-            if unsent:
-                with contextlib.suppress(BlockingIOError):
-                    unsent = unsent[sock.send(unsent) :]
-                    active = time.monotonic()
-            data = b""
-            if hearing and sock.fileno() in ready:
-                with contextlib.suppress(BlockingIOError):
-                    data = sock.recv(CHUNK)
-                    hearing = bool(data)
-                    active = time.monotonic()
+            sent = self._send()
+            heard = self._receive() if ready and self.hearing else None
         except OSError as error:
-            sentence, code = failure(error)
-            talk("lost", f"{peer}: {sentence}", peer=peer)
-            if error.errno != errno.EPIPE:
-                return code
-            stdin.ended, unsent = (
-                True,
-                memoryview(b""),
-            )  # it reads no more; what it said before is still to come
-        if plan.stdout:
-            write_out(data)
+            self._lose(error)
+            return True
+        if heard and self.plan.stdout:
+            write_out(heard)
+        return sent or heard is not None
+
+    def _send(self) -> bool:
+        """What there is room for; whether that was anything."""
+        if not self.unsent:
+            return False
+        try:
+            self.unsent = self.unsent[self.sock.send(self.unsent) :]
+        except BlockingIOError:
+            return False
+        return True
+
+    def _receive(self) -> bytes | None:
+        """What has come, empty at the end; None if it was nothing after all."""
+        try:
+            data = self.sock.recv(CHUNK)
+        except BlockingIOError:
+            return None
+        self.hearing = bool(data)
+        return data
+
+    def _lose(self, error: OSError) -> None:
+        """The peer takes no more; after EPIPE, what it said before is still to come."""
+        sentence, self.code = failure(error)
+        self.talk("lost", f"{self.peer}: {sentence}", peer=self.peer)
+        self.stdin.ended, self.unsent = True, memoryview(b"")
+        self.hearing = self.hearing and error.errno == errno.EPIPE

@@ -8,15 +8,16 @@ sender of each datagram, and who refused is read from the error queue (IP_RECVER
 from __future__ import annotations
 
 import errno
-import math
 import select
 import socket
 import time
+from collections.abc import Iterator
 
 from udpkit.facts import Endpoint
 from udpkit.netcat.addresses import find, is_group, peer
+from udpkit.netcat.exchange import Deadline, Exchange
 from udpkit.netcat.plan import CHUNK, OK, REFUSED, UNREACHABLE, Plan, Talk, Trouble, cannot_bind
-from udpkit.netcat.stdio import STDIN, Input, write_out
+from udpkit.netcat.stdio import write_out
 from udpkit.sockets import Datagram, ErrorReport, Socket
 
 PACE = 0.001
@@ -36,15 +37,14 @@ NEWS = {
 """What an error report is called, and the exit code if it is the last that was heard."""
 
 
-class Exchange:
+class Conversation(Exchange):
     """stdin to the partner, the partner's datagrams to stdout."""
 
     partner: Endpoint | None
 
     def __init__(self, sock: Socket, plan: Plan, talk: Talk) -> None:
+        super().__init__(sock, plan, talk)
         self.sock = sock
-        self.plan = plan
-        self.talk = talk
 
     def admits(self, datagram: Datagram) -> bool:
         """Whether it is from somebody who may speak."""
@@ -58,53 +58,25 @@ class Exchange:
         """A datagram of ours met an error, which has been told."""
         raise NotImplementedError
 
-    def patience(self) -> float | None:
-        """Seconds to go on for after the end of stdin."""
-        return self.plan.quit_after
-
     def result(self) -> int:
-        """The exit code."""
+        self.hear()
         return OK
 
-    def run(self) -> int:
-        """Until the times of the plan are over, or nothing more can come. Returns the exit code."""
-        stdin = Input(self.plan)
-        active = time.monotonic()
-        ended = None
-        while True:
-            now = time.monotonic()
-            if stdin.ended and self.plan.stdin and ended is None:
-                ended = now
-            limits = [
-                since + limit - now
-                for since, limit in (
-                    (active if self.partner else None, self.plan.wait),
-                    (ended, self.patience()),
-                )
-                if since is not None and limit is not None
-            ]
-            if limits and min(limits) <= 0:
-                self.hear()
-                return self.result()
-            readable, writes = self.poll(stdin, limits)
-            if readable and self.receive():
-                active = time.monotonic()
-            if writes and (data := stdin.take()):
-                self.send(data)
-                active = time.monotonic()
+    def events(self) -> int:
+        return select.POLLIN
 
-    def poll(self, stdin: Input, limits: list[float]) -> tuple[bool, bool]:
-        """Wait for the socket and, once there is a partner, for stdin; whether each has something."""
-        poll = select.poll()
-        poll.register(self.sock, select.POLLIN)
-        wanted = self.partner is not None and not stdin.ended
-        held = stdin.wait() if wanted else None
-        if held is not None:
-            limits = [*limits, held]
-        elif wanted:
-            poll.register(STDIN, select.POLLIN)
-        ready = {one for one, _ in poll.poll(math.ceil(1000 * min(limits)) if limits else None)}
-        return self.sock.fileno() in ready, STDIN in ready or (held is not None and stdin.wait() == 0)
+    def wants_stdin(self) -> bool:
+        return self.partner is not None and not self.stdin.ended
+
+    def may_tire(self) -> bool:
+        return self.partner is not None
+
+    def act(self, ready: bool, typed: bool) -> bool:
+        heard = ready and self.receive()
+        if typed and (data := self.stdin.take()):
+            self.send(data)
+            return True
+        return heard
 
     def receive(self) -> bool:
         """Take what there is; whether the partner said something."""
@@ -144,7 +116,7 @@ class Exchange:
         return {report.errno for report in reports if report.origin == "local"}
 
 
-class Client(Exchange):
+class Client(Conversation):
     """Asks one endpoint. What answers from elsewhere is told, not taken, unless that is wanted."""
 
     partner: Endpoint
@@ -183,19 +155,17 @@ class Client(Exchange):
             self.code = code
             self.unheard = False
 
-    def patience(self) -> float | None:
-        """Who was refused, and has no more to send, waits no longer: nobody is there to answer."""
-        limit = super().patience()
-        if self.code:
-            last = LAST_ANSWER if self.unheard else 0.0
-            return last if limit is None else min(limit, last)
-        return limit
+    def deadlines(self) -> Iterator[Deadline]:
+        yield from super().deadlines()
+        if self.code:  # nobody is there to answer
+            yield self.ended, LAST_ANSWER if self.unheard else 0.0
 
     def result(self) -> int:
+        super().result()
         return self.code or (REFUSED if self.contradicted and not self.answered else OK)
 
 
-class Listener(Exchange):
+class Listener(Conversation):
     """Serves the first peer or, with `keep`, every peer: stdin goes to the latest.
 
     A first peer that refuses our answer has ended: its place is free again.

@@ -6,6 +6,7 @@ import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from ipaddress import ip_address
 
 from udpkit.facts import Address, Endpoint
 from udpkit.kernel import icmp
@@ -64,6 +65,11 @@ def state_of(report: ErrorReport) -> State | None:
 def same_host(one: Address | None, other: Address) -> bool:
     """Whether two addresses are the same, whatever their scopes: an ICMP message has none."""
     return one is other or (one is not None and int(one) == int(other) and one.version == other.version)
+
+
+def unscoped(address: Address) -> Address:
+    """The address without its scope."""
+    return ip_address(address.packed)
 
 
 @dataclass(frozen=True, slots=True)

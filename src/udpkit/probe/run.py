@@ -1,9 +1,9 @@
 """Probe the ports of many hosts at once: sockets, clock and queues around the sweeps.
 
 One unconnected socket a family with IP_RECVERR sends to every host: so it hears replies from wrong
-addresses, and learns from each ICMP error's quote which port it is about (FACTS of Linux: udp_err(),
-ip_icmp_error()). An answer that fits no target may be one port's or another's; then the ports without an
-answer are asked once more, in groups from sockets of their own.
+addresses, and learns from each ICMP error's quote which port it is about (udp_err(), ip_icmp_error()). An
+answer that fits no target may be one port's or another's; then the ports without an answer are asked once
+more, in groups from sockets of their own.
 """
 
 from __future__ import annotations
@@ -14,22 +14,30 @@ import select
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from ipaddress import IPv4Address
 from itertools import groupby
 from random import Random
 
+from udpkit.evidence.neighbours import unanswered_neighbours
 from udpkit.facts import Address, Endpoint
-from udpkit.probe.payload import Payload
-from udpkit.probe.result import Result, State, state_of
+from udpkit.probe.result import Result, State, state_of, unscoped
+from udpkit.probe.strays import is_ambiguous, only_suspect, silent_of
 from udpkit.probe.sweep import NEVER, Port, Sweep
-from udpkit.probe.verdict import refused_result, replied_result, silent_result
-from udpkit.sockets import Datagram, ErrorReport, Socket
+from udpkit.probe.verdict import is_nobody, refused_result, replied_result, silent_result
+from udpkit.probe.wire import Host, Settings, Target, Wire
+from udpkit.sockets import Datagram, ErrorReport
 
-ROOM = 4096
-"""Bytes of an answer that are looked at."""
 COLD_RATE = 10_000
 """Probes a second to hosts that have not refused anything yet, all together."""
+NEW_HOSTS, NEW_BURST = 200, 50
+"""Hosts a second, after so many at once. An address that nobody has costs several errors of our own kernel,
+and that has 1000 a second, 50 at once, for all (net.ipv4.icmp_msgs_per_sec, icmp_msgs_burst)."""
+ASKED_FOR = 3.5
+"""Seconds: Linux asks a link three times, one second apart (mcast_solicit and retrans_time_ms, arp(7)), and
+then says so for each datagram; but for many hosts those errors are too many to be told."""
+ASK_AGAIN = 0.1
+"""Seconds between two looks at the neighbour tables."""
 ALONE = 64
 """Sockets at once, for ports that are asked alone."""
 BATCHES = 64
@@ -38,77 +46,6 @@ MOST_STRANGE = 256
 """Datagrams from elsewhere that are looked at closely, on one socket."""
 SPARE, SLICE = 0.02, 1000
 """Seconds without anything to send that are long enough to make so many results that were put off."""
-BUFFER = 4 << 20
-"""Bytes to ask for, so that a burst of ICMP errors has room; unprivileged it is net.core.rmem_max at most."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One address, what it was called, and the ports to probe."""
-
-    name: str
-    address: Address
-    ports: Sequence[int]
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How to probe. `payload` says what to send to a port."""
-
-    payload: Callable[[int], Payload]
-    timeout: float = 1.0
-    retries: int = 3
-    rate: float | None = None
-    """Probes a second at most, to all hosts together; None: as fast as they answer."""
-    source: str = ""
-    """Address to send from; empty: the route chooses."""
-    source_port: int = 0
-    interface: str | None = None
-
-
-@dataclass(slots=True, eq=False)
-class Host:
-    """One target on one socket, and what is known of it."""
-
-    target: Target
-    called: str
-    """Its address in numbers: that is what sockets take fastest."""
-    sweep: Sweep
-    wire: Wire
-    results: dict[int, Result] = field(default_factory=dict)
-    refusals: list[tuple[ErrorReport, State, Port, float]] = field(default_factory=list)
-    """What came back and when, and is not among the results yet."""
-    doubtful: dict[int, tuple[Result, float]] = field(default_factory=dict)
-    """By port: what came from elsewhere, perhaps from a stranger, and when the right answer is overdue."""
-    payloads: dict[int, Payload] = field(default_factory=dict)
-    scheduled: float = NEVER
-
-
-class Wire:
-    """A socket, and the hosts that are probed from it."""
-
-    def __init__(self, family: socket.AddressFamily, settings: Settings) -> None:
-        anything = "0.0.0.0" if family == socket.AF_INET else "::"  # noqa: S104 - a client's socket
-        self.socket = Socket(
-            settings.source or anything,
-            settings.source_port,
-            timeout=0,
-            interface=settings.interface,
-            receive_buffer=BUFFER,
-            largest=ROOM,
-        )
-        self.hosts: dict[Address, Host] = {}
-        self.strays = 0
-        """Datagrams that no port can be told to have answered with."""
-        self.strange = 0
-        """Datagrams from where none was asked."""
-
-    def send(self, probes: Sequence[tuple[bytes, tuple[str, int]]]) -> None:
-        """Send all, in this order; wait while the send buffer is full."""
-        done = self.socket.send_many(probes)
-        while done < len(probes):
-            select.select([], [self.socket], [])
-            done += self.socket.send_many(probes[done:])
 
 
 class Probe:
@@ -120,12 +57,14 @@ class Probe:
         self._targets = list(targets)
         self._wires: list[Wire] = []
         self._poll = select.poll()
-        self._by_descriptor: dict[int, Wire] = {}
         self._heap: list[tuple[float, int, Host]] = []
         self._behind: list[Host] = []
         self._pushed = 0
         self._verdict: Callable[[Result], None] = lambda _: None
         self._free_at = 0.0
+        self._next_host_at = 0.0
+        self._neighbours: set[Address] = set()
+        self._neighbours_at = -NEVER
         self._hosts: list[Host] = []
         self.total = sum(len(target.ports) for target in targets)
 
@@ -175,7 +114,6 @@ class Probe:
     def _open(self, family: socket.AddressFamily) -> Wire:
         wire = Wire(family, self._settings)
         self._wires.append(wire)
-        self._by_descriptor[wire.socket.fileno()] = wire
         self._poll.register(wire.socket, select.POLLIN)
         return wire
 
@@ -198,7 +136,7 @@ class Probe:
     # The loop.
 
     def _schedule(self, host: Host, at: float) -> None:
-        if at < host.scheduled:
+        if at < host.scheduled and not host.concluded:
             host.scheduled = at
             self._pushed += 1
             heapq.heappush(self._heap, (at, self._pushed, host))
@@ -244,6 +182,18 @@ class Probe:
             rate = self._settings.rate or (COLD_RATE if host.sweep.cold else None)
             if rate and self._free_at > now:
                 self._schedule(host, self._free_at)
+                continue
+            if not host.sweep.begun:
+                if self._next_host_at > now:
+                    self._schedule(host, self._next_host_at)
+                    continue
+                host.begun_at = now
+                self._next_host_at = max(self._next_host_at, now - NEW_BURST / NEW_HOSTS) + 1 / NEW_HOSTS
+            elif self._is_unknown(host):
+                if now - host.begun_at > ASKED_FOR:
+                    self._conclude(host)
+                else:
+                    self._schedule(host, now + ASK_AGAIN)
                 continue
             if numbers := host.sweep.due(now):
                 if rate:
@@ -321,7 +271,13 @@ class Probe:
         if host is None or target is None or state is None:
             return None
         number = target.port
-        port = host.sweep.refused(number, report.offender, now, unreachable=state is State.UNREACHABLE)
+        port = host.sweep.refused(
+            number,
+            report.offender,
+            now,
+            unreachable=state is State.UNREACHABLE,
+            nobody=state is State.UNREACHABLE and is_nobody(report),
+        )
         if port:
             if not host.refusals:
                 self._behind.append(host)
@@ -332,6 +288,8 @@ class Probe:
         """Verdicts for the ports that stayed silent."""
         self._catch_up(host)
         like = next(reversed(host.results.values())) if host.sweep.blanket else None
+        nobody = self._is_unknown(host) and time.monotonic() - host.begun_at > ASKED_FOR
+        host.concluded = True
         for port in list(host.sweep.silent):
             if port.number in host.doubtful:
                 host.results[port.number] = replace(host.doubtful[port.number][0], sent=port.sent)
@@ -339,8 +297,19 @@ class Probe:
             target = Endpoint(host.target.address, port.number)
             payload = host.payloads.get(port.number) or self._settings.payload(port.number)
             host.results[port.number] = silent_result(
-                host.target.name, target, port, payload, host.sweep, like
+                host.target.name, target, port, payload, host.sweep, like, nobody=nobody
             )
+
+    def _is_unknown(self, host: Host) -> bool:
+        """Whether its link is asked for it, and has not answered: what is sent waits in our send buffer."""
+        if host.sweep.heard or host.results or host.refusals:
+            return False
+        now = time.monotonic()
+        if now - host.begun_at > 2 * ASKED_FOR:
+            return False
+        if now - self._neighbours_at > ASK_AGAIN / 2:
+            self._neighbours, self._neighbours_at = unanswered_neighbours(), now
+        return unscoped(host.target.address) in self._neighbours
 
     # Ports that are asked alone.
 
@@ -378,45 +347,3 @@ class Probe:
             self._wires.remove(wire)
             wire.socket.close()
         return unclear
-
-
-def only_suspect(
-    wire: Wire, host: Host | None, payload: Payload | None, datagram: Datagram
-) -> tuple[Host, Port] | None:
-    """The one port that can have answered from elsewhere, if there is one only.
-
-    The one whose request it answers and no other's, the sender's own first. If the sender was not asked (no
-    `payload`): the one of its number, if the sender is no `host`; else the only one on this socket.
-    """
-    hosts = wire.hosts.values()
-    waiting = {(one, port.number): port for one in hosts for port in one.sweep.silent if port.sent}
-    answered = [
-        (one, number) for one in hosts for number, asked in one.payloads.items() if asked.name(datagram.data)
-    ]
-    chosen = [one for one in answered if one[0] is host] or answered
-    if len(chosen) != 1 and payload is None:
-        chosen = [one for one in waiting if one[1] == datagram.peer.port and host is None]
-        if not chosen and len(hosts) == 1 and all(one.sweep.total == 1 for one in hosts):
-            chosen = list(waiting)
-    if len(chosen) != 1 or chosen[0] not in waiting:
-        return None
-    return chosen[0][0], waiting[chosen[0]]
-
-
-def is_ambiguous(wire: Wire, payload: Payload, datagram: Datagram) -> bool:
-    """Whether what came once more from a port may be the answer of another one, too."""
-    number = datagram.peer.port
-    return not wire.strays and (
-        not payload.name(datagram.data)
-        or any(number in other.payloads and number not in other.results for other in wire.hosts.values())
-    )
-
-
-def silent_of(wire: Wire) -> list[tuple[Host, int]]:
-    """The ports without an answer."""
-    return [
-        (host, number)
-        for host in wire.hosts.values()
-        for number, result in host.results.items()
-        if result.state is State.SILENT
-    ]

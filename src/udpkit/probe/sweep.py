@@ -50,6 +50,8 @@ STARVED = 2.5
 """Seconds without a refusal, after which a round seems to have no closed port."""
 RESTS = 10
 """A port that stays silent rests for this part of the timeout: losses come in bursts."""
+HELLO, HELLO_TIME = 2, 0.03
+"""Datagrams to a host at first, and seconds to wait then: what its link does not know yet is queued."""
 COLD_ROUND, COLD_RATE = 32, 5000.0
 """Datagrams at once and a second, to a host that has not said anything yet."""
 RISK = 1e-3
@@ -120,6 +122,8 @@ class Sweep:
         random.shuffle(numbers)
         self.timeout = timeout
         self.total = len(numbers)
+        self.begun = False
+        """Whether anything was sent."""
         self.heard = False
         """Whether anything came back but that the host cannot be reached."""
         self._rest = timeout / RESTS
@@ -205,6 +209,8 @@ class Sweep:
 
     def replied(self, number: int) -> Port | None:
         """A port has answered. Returns what happened to it, if that is news."""
+        if not self.heard and self.cold:
+            self._next_round = -NEVER
         self.heard = True
         port = self._unresolved.get(number)
         if port:
@@ -212,18 +218,24 @@ class Sweep:
         return port
 
     def refused(
-        self, number: int, offender: Address | None, now: float, *, unreachable: bool = False
+        self,
+        number: int,
+        offender: Address | None,
+        now: float,
+        *,
+        unreachable: bool = False,
+        nobody: bool = False,
     ) -> Port | None:
         """An error came back for a port; `offender` sent it, None if this host did. Returns as `replied`.
 
-        unreachable: whether it says that the host cannot be reached.
+        unreachable: whether it says that the host cannot be reached; nobody: that there is none, for sure.
         """
         port = self._unresolved.get(number)
         if not unreachable:
             self.heard |= offender is not None
         elif port:
             self._blanket.add(offender)
-            self._blanket_ports += 1
+            self._blanket_ports += BLANKET if nobody else 1
         if offender is not None:
             if self.cold:
                 self._next_round = now
@@ -261,7 +273,8 @@ class Sweep:
             self._fresh.extend(self._suspects)
             self._suspects.clear()
         order: list[Port] = []
-        while self._fresh and len(order) < COLD_ROUND and self._fresh[0].last_sent + self.timeout <= now:
+        most = COLD_ROUND if self.begun else HELLO
+        while self._fresh and len(order) < most and self._fresh[0].last_sent + self.timeout <= now:
             if not (port := self._fresh.popleft()).resolved:
                 order.append(port)
         guess = self._hunts and not self._budgets and any(port.sent for port in order)
@@ -269,7 +282,8 @@ class Sweep:
         for port in order:
             (self._quiet if port.sent >= self.probes_needed else self._fresh).append(port)
         if order:
-            self._next_round = now + len(order) / COLD_RATE
+            self._next_round = now + (len(order) / COLD_RATE if self.begun else HELLO_TIME)
+            self.begun = True
         elif self._fresh:
             self._next_round = self._fresh[0].last_sent + self.timeout
         else:
@@ -294,7 +308,7 @@ class Sweep:
                 self._next_round = self._last_probe + token_time
                 return []
         else:
-            proof = not self._failures
+            proof = not self._failures and len(self._fresh) <= self._window
             if not proof and (not self._fresh or self._starved or now - self._last_refusal > STARVED):
                 self._starved = True
                 # Only the canaries, to learn how long a token takes.
@@ -430,7 +444,7 @@ class Sweep:
                     if strict:
                         budget.reset()
                     budget.empty(current.sent_at)
-        self._next_round = current.sent_at + 0.02 * 2 ** min(self._failures, 4)
+        self._next_round = current.sent_at + 0.02 * 2 ** min(self._failures, 3)
 
     @property
     def _token_time(self) -> float | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from udpkit.facts import Address
 from udpkit.probe.protocols import PROTOCOLS
-from udpkit.probe.run import Target
+from udpkit.probe.wire import Target
 from udpkit.sockets.opening import endpoint
 
 MOST_HOSTS = 65_536

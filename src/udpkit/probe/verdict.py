@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from functools import lru_cache
 
 from udpkit._native import Datagram
@@ -14,6 +16,8 @@ from udpkit.sockets.errors import ErrorReport
 
 NOBODY = {icmp.name(4, 3, 1), icmp.name(6, 1, 3)}
 """What this host's kernel says after ARP or neighbour discovery: arp_error_report(), ndisc_error_report()."""
+HERE = {os.strerror(errno.EINVAL).lower(): "no route (blackhole)"}
+"""What an error of this host means, as long as the port is not 0 (ip_route_output_key_hash_rcu())."""
 
 
 def replied_result(
@@ -50,29 +54,54 @@ def refused_result(host: str, report: ErrorReport, state: State, port: Port, now
     """An ICMP error came back, or this host did not send."""
     assert report.peer is not None  # noqa: S101 - the caller found the target by it
     itself = same_host(report.offender, report.peer.address)
-    here = report.offender == report.local and not itself
     # Who gives up on a host does so seconds after the probe, and for several at once.
     rtt = None if report.origin == "local" or state is State.UNREACHABLE else now - port.last_sent
-    evidence = refusal(report.origin, report.kind, None if itself else report.offender, here)
+    by = None if itself else report.offender
+    evidence = refusal(report.origin, report.kind, by, is_own(report), is_nobody(report))
     return Result(host, report.peer, state, evidence, sent=port.sent, rtt=rtt, icmp=report)
 
 
+def is_own(report: ErrorReport) -> bool:
+    """Whether an address of this host sent the ICMP error, and not as the target of the probe."""
+    if report.offender is None or report.peer is None:
+        return False
+    return report.offender == report.local and not same_host(report.offender, report.peer.address)
+
+
+def is_nobody(report: ErrorReport) -> bool:
+    """Whether this host's kernel says that nobody on the link has the address (arp_error_report(), ndisc)."""
+    return report.kind in NOBODY and is_own(report)
+
+
 @lru_cache(64)
-def refusal(origin: str, kind: str, by: Address | None, here: bool) -> tuple[str]:
-    """In words. by: who says so, None if the target itself; here: whether that is this host."""
+def refusal(origin: str, kind: str, by: Address | None, own: bool, nobody: bool) -> tuple[str]:
+    """In words. by: who says so, None if the target itself; own: whether that is this host."""
     if origin == "local":
-        return (f"this host did not send it: {kind}",)
-    if here and kind in NOBODY:
+        return (f"this host did not send it: {HERE.get(kind, kind)}",)
+    if nobody:
         return (f"{kind}: nobody on the link has that address, says this host's own kernel",)
-    if here:
+    if own:
         return (f"{kind}, said by this host itself: one of its rules rejects it",)
     return (f"{'ICMP' if origin == 'icmp' else 'ICMPv6'} {kind}, said by {by or 'the host itself'}",)
 
 
 def silent_result(
-    host: str, target: Endpoint, port: Port, payload: Payload, sweep: Sweep, like: Result | None
+    host: str,
+    target: Endpoint,
+    port: Port,
+    payload: Payload,
+    sweep: Sweep,
+    like: Result | None,
+    *,
+    nobody: bool,
 ) -> Result:
-    """No answer, and no error; `like` is what all other ports were told, if that is one and the same."""
+    """No answer, and no error.
+
+    like: what all other ports were told, if that is one and the same. nobody: the link was asked in vain.
+    """
+    if nobody:
+        told = "host unreachable: nobody on the link has that address, says this host's neighbour table"
+        return Result(host, target, State.UNREACHABLE, [told], sent=port.sent)
     if like is not None and like.icmp is not None:
         told = f"{like.evidence[0]}, as for the other ports probed; nothing else was heard of this host"
         return Result(host, target, like.state, [told], sent=port.sent, icmp=like.icmp)

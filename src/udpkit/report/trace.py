@@ -8,13 +8,16 @@ from typing import Any
 import click
 
 from udpkit.facts.text import in_one_line
+from udpkit.probe.path_mtu import PathMtu
 from udpkit.probe.result import Result
-from udpkit.probe.trace import Hop, PathMtu, Trace
-from udpkit.report.probe import COLOURS, icmp_document, milliseconds, result_document
+from udpkit.probe.trace import Hop, Trace
+from udpkit.report.probe import COLOURS, broken, icmp_document, milliseconds, result_document
 from udpkit.sockets import Endpoint
 
 WIDTHS = {4: 15, 6: 24}
 """Columns of an address, by IP version; a longer one is shown whole."""
+INDENT = 16
+"""Columns before a sentence."""
 
 
 def document(trace: Trace) -> dict[str, Any]:
@@ -56,8 +59,8 @@ def title(name: str, target: Endpoint) -> str:
     return click.style(f"{target}{called}", bold=True)
 
 
-def lines(known: Hop | Result | PathMtu, version: int) -> Iterator[str]:
-    """What became known; version: of IP."""
+def lines(known: Hop | Result | PathMtu, version: int, columns: int | None = None) -> Iterator[str]:
+    """What became known. version: of IP; columns: of the terminal, where what is longer is broken."""
     if isinstance(known, Hop):
         what = known.icmp.kind if known.icmp else f"reply: {known.answer}" if known.answer else "no answer"
         address = str(known.address or ("this host" if known.icmp else "*"))
@@ -65,9 +68,11 @@ def lines(known: Hop | Result | PathMtu, version: int) -> Iterator[str]:
         yield f"  {known.number:2}  {address:<{WIDTHS[version]}}  {rtt:>11}  {in_one_line(what)}"
         return
     if isinstance(known, PathMtu):
-        name, colour, sentences = "path MTU", None, [f"{known.bytes} bytes: {known.evidence}"]
+        name, sentences = f"{'path MTU':12}", [f"{known.bytes} bytes: {known.evidence}"]
     else:
-        name, colour, sentences = known.state.value, COLOURS[known.state], [*known.evidence]
+        name = click.style(f"{known.state.value:12}", fg=COLOURS[known.state])
+        sentences = [*known.evidence]
     for sentence in sentences:
-        yield f"  {click.style(f'{name:12}', fg=colour)}  {in_one_line(sentence)}"
-        name, colour = "", None
+        for row in broken(in_one_line(sentence), columns and columns - INDENT):
+            yield f"  {name}  {row}"
+            name = " " * 12
