@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 from click.shell_completion import CompletionItem
 
 from udpkit.cli.exits import CLOSED, INTERRUPTED, OK, SILENT, UNREACHABLE, USAGE, Failure
@@ -179,7 +178,8 @@ def verb(
     results = list(probe.results())
     if as_json:
         rows = [documents.get(id(one), (one, None))[1] or result_document(one) for one in results]
-        # Pure Python's json takes seconds for all ports of a host.
+        import msgspec  # pure Python's json takes seconds for all ports of a host
+
         click.echo(msgspec.json.format(msgspec.json.encode({"schema": 1, "results": rows}), indent=2))
     else:
         for line in lines(results, shutil.get_terminal_size().columns if sys.stdout.isatty() else None):

@@ -19,7 +19,6 @@ from ipaddress import IPv4Address
 from itertools import groupby
 from random import Random
 
-from udpkit.evidence.neighbours import unanswered_neighbours
 from udpkit.facts import Address, Endpoint
 from udpkit.probe.result import Result, State, state_of, unscoped
 from udpkit.probe.strays import is_ambiguous, only_suspect, silent_of
@@ -308,6 +307,8 @@ class Probe:
         if now - host.begun_at > 2 * ASKED_FOR:
             return False
         if now - self._neighbours_at > ASK_AGAIN / 2:
+            from udpkit.evidence.neighbours import unanswered_neighbours  # it takes a while, and few need it
+
             self._neighbours, self._neighbours_at = unanswered_neighbours(), now
         return unscoped(host.target.address) in self._neighbours
 

@@ -396,7 +396,9 @@ class Sweep:
         if reached < 0 and current.sent == 1 and not canary:
             self._measure(elapsed)
         if self._is_heard(current):
-            current.closes_at = min(current.closes_at, now + self._rtt / 4 + SETTLES)
+            # Behind the last one no refusal is to come; else those of the rest may be on their way.
+            is_last = min(current.reached.values()) >= len(current.order) - 1
+            current.closes_at = min(current.closes_at, now + (0 if is_last else self._rtt / 4 + SETTLES))
 
     def _close(self, current: Round) -> None:
         """What the round has told, and when the next one starts."""
