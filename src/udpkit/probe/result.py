@@ -44,6 +44,8 @@ accord.
 """
 PROHIBITED_HERE = {errno.EPERM, errno.EACCES}
 """What sendmsg(2) says where a rule or a `prohibit` route of this host forbids it."""
+PORT_UNREACHABLE = {("icmp" if version == 4 else "icmp6", *kind) for version, *kind in icmp.PORT_UNREACHABLE}
+"""(origin, type, code) as the error queue has them."""
 TOO_BIG = {(4, 3, 4), (6, 2, 0)}
 """Says nothing of the port: the datagram must be smaller."""
 

@@ -19,13 +19,15 @@ from ipaddress import IPv4Address
 from itertools import groupby
 from random import Random
 
+from udpkit._native import QueuedError
 from udpkit.facts import Address, Endpoint
-from udpkit.probe.result import Result, State, state_of, unscoped
+from udpkit.probe.result import PORT_UNREACHABLE, Result, State, same_host, state_of, unscoped
 from udpkit.probe.strays import is_ambiguous, only_suspect, silent_of
 from udpkit.probe.sweep import NEVER, Port, Sweep
 from udpkit.probe.verdict import is_nobody, refused_result, replied_result, silent_result
 from udpkit.probe.wire import Host, Settings, Target, Wire
-from udpkit.sockets import Datagram, ErrorReport
+from udpkit.sockets import Datagram
+from udpkit.sockets.errors import error_report
 
 COLD_RATE = 10_000
 """Probes a second to hosts that have not refused anything yet, all together."""
@@ -163,8 +165,8 @@ class Probe:
         """Results of what was refused: put off while there are probes to send."""
         refusals = host.refusals[:most]
         del host.refusals[:most]
-        for report, state, port, at in refusals:
-            result = refused_result(host.target.name, report, state, port, at)
+        for queued, state, port, at in refusals:
+            result = refused_result(host.target.name, error_report(queued), state, port, at)
             host.results[port.number] = result
             self._verdict(result)
 
@@ -216,7 +218,7 @@ class Probe:
     def _receive(self, wire: Wire) -> None:
         for _ in range(BATCHES):
             datagrams = wire.socket.recv_many()
-            reports = wire.socket.errors()
+            reports = wire.socket._queued_errors()
             now = time.monotonic()
             heard = {self._take(wire, datagram, now) for datagram in datagrams}
             heard |= {self._take_report(wire, report, now) for report in reports}
@@ -262,25 +264,29 @@ class Probe:
             )
         return port is not None
 
-    def _take_report(self, wire: Wire, report: ErrorReport, now: float) -> Host | None:
+    def _take_report(self, wire: Wire, queued: QueuedError, now: float) -> Host | None:
         """Whose probe it is about, and what that means."""
-        target = report.peer
+        target = queued.peer
         host = wire.hosts.get(target.address) if target else None
-        state = state_of(report)
+        offender = queued.offender
+        kind = (queued.origin, queued.icmp_type, queued.code)
+        refused = kind in PORT_UNREACHABLE and target and same_host(offender, target.address)
+        # All but a few are of this kind: what else there is to say of them can wait.
+        state = State.CLOSED if refused else state_of(error_report(queued))
         if host is None or target is None or state is None:
             return None
         number = target.port
         port = host.sweep.refused(
             number,
-            report.offender,
+            offender,
             now,
             unreachable=state is State.UNREACHABLE,
-            nobody=state is State.UNREACHABLE and is_nobody(report),
+            nobody=state is State.UNREACHABLE and is_nobody(error_report(queued)),
         )
         if port:
             if not host.refusals:
                 self._behind.append(host)
-            host.refusals.append((report, state, port, now))
+            host.refusals.append((queued, state, port, now))
         return host
 
     def _conclude(self, host: Host) -> None:

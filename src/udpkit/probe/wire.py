@@ -7,11 +7,12 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from udpkit._native import QueuedError
 from udpkit.facts import Address
 from udpkit.probe.payload import Payload
 from udpkit.probe.result import Result, State
 from udpkit.probe.sweep import NEVER, Port, Sweep
-from udpkit.sockets import ErrorReport, Socket
+from udpkit.sockets import Socket
 
 ROOM = 4096
 """Bytes of an answer that are looked at."""
@@ -53,7 +54,7 @@ class Host:
     sweep: Sweep
     wire: Wire
     results: dict[int, Result] = field(default_factory=dict)
-    refusals: list[tuple[ErrorReport, State, Port, float]] = field(default_factory=list)
+    refusals: list[tuple[QueuedError, State, Port, float]] = field(default_factory=list)
     """What came back and when, and is not among the results yet."""
     doubtful: dict[int, tuple[Result, float]] = field(default_factory=dict)
     """By port: what came from elsewhere, perhaps from a stranger, and when the right answer is overdue."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, overload
 
-from udpkit._native import Channel
+from udpkit._native import Channel, QueuedError
 from udpkit.facts import Address, Endpoint
 from udpkit.sockets.errors import ErrorReport, error_report
 from udpkit.sockets.opening import LARGEST, Options, drops, endpoint, is_connected, open_socket
@@ -75,9 +75,13 @@ class Common:
         ICMP errors about datagrams that were sent, and reasons why some could not be. Of more than 1024 that
         nobody took, the newest are kept: `errors_lost`.
         """
-        reports = [error_report(queued) for queued in self._channel.reports(self._socket)]
+        return [error_report(queued) for queued in self._queued_errors()]
+
+    def _queued_errors(self) -> list[QueuedError]:
+        """The same as the native module has them: for who takes very many and looks at most later."""
+        queued = self._channel.reports(self._socket)
         self._heard = self._channel.reported
-        return reports
+        return queued
 
     def _is_news(self) -> bool:
         """Whether there are reports that neither an empty recv_many() nor errors() has told of."""
