@@ -298,55 +298,58 @@ class Sweep:
         if not self._fresh and not self._suspects:
             self._finish(now)
             return []
-        if (token_time := self._token_time) is not None:
+        token_time = self._token_time
+        if token_time is None:
+            proof = not self._failures and len(self._fresh) <= self._window
+            # Only the canaries, to learn how long a token takes.
+            learns = not proof and (not self._fresh or self._starved or now - self._last_refusal > STARVED)
+            self._starved |= learns
+        else:
             proof = now >= self._last_probe + token_time
-            if not proof and self._saved:
-                # The last token was a canary's; is there another one, so that a token takes less time?
-                self._saved = False
-                return self._canaries_only(now)
-            if not proof and (self._failures or not self._fresh):
+            # The last token was a canary's: is there another one, so that a token takes less time?
+            learns = not proof and self._saved
+            self._saved &= proof
+            if not proof and not learns and (self._failures or not self._fresh):
                 self._next_round = self._last_probe + token_time
                 return []
+        if learns:
+            return self._open(Round([], {}, now, now, self._last_probe, 1, proof=True, next_step=now), now)
+        if order := self._gather(now):
+            return self._open(self._round_of(order, now, proof), now)
+        if self._suspects:
+            self._next_round = self._suspects[0].last_sent + self._rest
         else:
-            proof = not self._failures and len(self._fresh) <= self._window
-            if not proof and (not self._fresh or self._starved or now - self._last_refusal > STARVED):
-                self._starved = True
-                # Only the canaries, to learn how long a token takes.
-                return self._canaries_only(now)
+            self._finish(now)
+        return []
+
+    def _gather(self, now: float) -> list[Port]:
+        """The ports of the next round: suspects that have rested, then as many fresh ones as may be."""
         order: list[Port] = []
-        while (
-            self._suspects and len(order) < LARGEST_ROUND and self._suspects[0].last_sent + self._rest <= now
-        ):
+        while self._suspects and len(order) < LARGEST_ROUND:
+            if self._suspects[0].last_sent + self._rest > now:
+                break
             if not (port := self._suspects.popleft()).resolved:
                 order.append(port)
-        fresh = 0
-        while self._fresh and fresh < self._window and len(order) < LARGEST_ROUND:
+        most = min(len(order) + self._window, LARGEST_ROUND)
+        while self._fresh and len(order) < most:
             if not (port := self._fresh.popleft()).resolved:
                 order.append(port)
-                fresh += 1
-        if not order:
-            if self._suspects:
-                self._next_round = self._suspects[0].last_sent + self._rest
-            else:
-                self._finish(now)
-            return []
+        return order
+
+    def _round_of(self, order: list[Port], now: float, proof: bool) -> Round:
         position = {port.number: place for place, port in enumerate(order)}
-        current = Round(
-            order, position, now, now + self._patient_rtt, self._last_probe, len(order), proof=proof
-        )
+        last = now + self._patient_rtt
+        current = Round(order, position, now, last, self._last_probe, len(order), proof=proof)
         if proof:
             current.copies = self._copies
             current.canaries = 1 if self._token_time is not None else 2
             current.next_step = now + (self._gap if current.copies > 1 else self._canary_delay)
-        return self._open(current, now)
+        return current
 
     def _open(self, current: Round, now: float) -> list[int]:
         self._round = current
         self._send(current.order, now)
         return [port.number for port in current.order] or self._continue(current, now)
-
-    def _canaries_only(self, now: float) -> list[int]:
-        return self._open(Round([], {}, now, now, self._last_probe, 1, proof=True, next_step=now), now)
 
     def _step_at(self, current: Round) -> float:
         """When the round goes on, or ends."""
