@@ -172,9 +172,9 @@ class Probe:
 
     def _send_due(self) -> None:
         now = time.monotonic()
-        while self._heap and self._heap[0][0] <= now:
+        while self._heap and (self._heap[0][0] <= now or self._heap[0][2].concluded):
             host = heapq.heappop(self._heap)[2]
-            if host.scheduled == NEVER:
+            if host.scheduled == NEVER or host.concluded:
                 continue
             host.scheduled = NEVER
             if host.sweep.finished:
@@ -224,7 +224,8 @@ class Probe:
             heard |= {self._take_report(wire, report, now) for report in reports}
             for host in heard:
                 if host:
-                    self._schedule(host, max(host.sweep.wake(), 0.0))
+                    wake = host.sweep.wake()
+                    self._schedule(host, 0.0 if wake == NEVER else max(wake, 0.0))
             if not datagrams and not reports:
                 return
 
