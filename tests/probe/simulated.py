@@ -97,7 +97,7 @@ def play(sweep: Sweep, host: SimulatedHost, random: Random, limit: float = 1000)
             _, _, port, what = heapq.heappop(arrivals)
             if isinstance(what, IPv4Address):
                 outcome.refused[port] = what
-                sweep.refused(port, what, now)
+                sweep.refused(port, what, now, closed=what == HOST)
             elif what == "answer":
                 outcome.answered.add(port)
                 sweep.replied(port)
@@ -107,6 +107,6 @@ def play(sweep: Sweep, host: SimulatedHost, random: Random, limit: float = 1000)
                 for ports, offender in ((host.closed, HOST), (host.rejected, ROUTER)):
                     if port in ports and buckets[offender].allows(now):
                         travel(port, offender)
-    outcome.silent = {port.number: bool(port.proofs) for port in sweep.silent}
+    outcome.silent = {port.number: port.proven for port in sweep.silent}
     outcome.seconds = now
     return outcome

@@ -107,6 +107,17 @@ def test_a_router_that_refuses_has_a_budget_of_its_own(seed: int) -> None:
     assert outcome.seconds < 40, "as long as both took after each other"
 
 
+def test_that_a_router_refuses_proves_nothing_of_the_host() -> None:
+    outcome, host, quiet = mixed(1, answering=1, silent=4, closed=0, rejected=10)
+    assert set(outcome.refused) >= set(host.rejected)
+    assert outcome.silent == dict.fromkeys(quiet, True), "a closed port was looked for, and found"
+    random = Random(1)
+    mute = SimulatedHost(rejected=range(1000, 1010))
+    outcome = play(sweep_of(list(range(1000, 1014)), random), mute, random)
+    assert outcome.silent == dict.fromkeys(range(1010, 1014), False)
+    assert outcome.seconds < 60
+
+
 def test_one_silent_port_is_proven_by_a_port_that_was_not_asked_for() -> None:
     random = Random(1)
     outcome = play(sweep_of([53], random), SimulatedHost(closed=BEYOND), random)

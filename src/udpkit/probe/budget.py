@@ -29,8 +29,18 @@ class Budget:
 
     def __init__(self) -> None:
         self.canaries: deque[int] = deque(maxlen=16)
-        """Ports that it has refused."""
+        """Ports that it has refused: closed ones, as soon as one is known."""
+        self.has_closed = False
+        """Whether it is the probed host, which has refused a closed port."""
         self._counts: list[Count] = []
+
+    def refused(self, number: int, *, closed: bool) -> None:
+        """It has refused a port, and would again."""
+        if closed and not self.has_closed:
+            self.canaries.clear()
+            self.has_closed = True
+        if closed or not self.has_closed:
+            self.canaries.append(number)
 
     def reset(self) -> None:
         """Forget what was learnt of the rate."""

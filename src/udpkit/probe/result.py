@@ -59,9 +59,18 @@ def state_of(report: ErrorReport) -> State | None:
     kind = (4 if report.origin == "icmp" else 6, report.type or 0, report.code or 0)
     if kind in TOO_BIG:
         return None
-    if kind in icmp.PORT_UNREACHABLE and report.peer and same_host(report.offender, report.peer.address):
+    if is_closed(report.origin, report.type, report.code, report.offender, report.peer):
         return State.CLOSED
     return State.UNREACHABLE if kind in UNREACHABLE else State.PROHIBITED
+
+
+def is_closed(
+    origin: str, icmp_type: int | None, code: int | None, offender: Address | None, target: Endpoint | None
+) -> bool:
+    """Whether it is port unreachable, said by the target's own host."""
+    if (origin, icmp_type, code) not in PORT_UNREACHABLE or target is None:
+        return False
+    return same_host(offender, target.address)
 
 
 def same_host(one: Address | None, other: Address) -> bool:

@@ -21,7 +21,7 @@ from random import Random
 
 from udpkit._native import QueuedError
 from udpkit.facts import Address, Endpoint
-from udpkit.probe.result import PORT_UNREACHABLE, Result, State, same_host, state_of, unscoped
+from udpkit.probe.result import Result, State, is_closed, state_of, unscoped
 from udpkit.probe.strays import is_ambiguous, only_suspect, silent_of
 from udpkit.probe.sweep import NEVER, Port, Sweep
 from udpkit.probe.verdict import is_nobody, refused_result, replied_result, silent_result
@@ -270,10 +270,9 @@ class Probe:
         target = queued.peer
         host = wire.hosts.get(target.address) if target else None
         offender = queued.offender
-        kind = (queued.origin, queued.icmp_type, queued.code)
-        refused = kind in PORT_UNREACHABLE and target and same_host(offender, target.address)
         # All but a few are of this kind: what else there is to say of them can wait.
-        state = State.CLOSED if refused else state_of(error_report(queued))
+        closed = is_closed(queued.origin, queued.icmp_type, queued.code, offender, target)
+        state = State.CLOSED if closed else state_of(error_report(queued))
         if host is None or target is None or state is None:
             return None
         number = target.port
@@ -281,6 +280,7 @@ class Probe:
             number,
             offender,
             now,
+            closed=closed,
             unreachable=state is State.UNREACHABLE,
             nobody=state is State.UNREACHABLE and is_nobody(error_report(queued)),
         )

@@ -58,6 +58,8 @@ RISK = 1e-3
 """Accepted probability that a sweep has a wrong verdict by loss alone."""
 CANARIES = range(61000, 65536)
 """Where a port is probably closed: beyond the ephemeral ports of Linux (net.ipv4.ip_local_port_range)."""
+GUESSES = 4
+"""So many of those are tried while only routers refuse."""
 BLANKET = 8
 """So many ports in a row, all told that the host cannot be reached, stand for the others."""
 NEVER = math.inf
@@ -75,6 +77,8 @@ class Port:
     """How often it stayed silent in a round of which a later port was refused."""
     proofs: int = 0
     """How often it was sent before canaries that were refused."""
+    proven: bool = False
+    """Whether a closed port of the host was among those."""
     settled_at: float = NEVER
     """When the last probe that a verdict of silence takes was sent."""
     resolved: bool = False
@@ -149,6 +153,7 @@ class Sweep:
         self._starved = False  # whether there seems to be no closed port among the next
         self._hopeless = False
         self._guesses: dict[int, float] = {}  # at closed ports, and when they were probed
+        self._guessed = 0
         self._refusals = 0
         self._evidence_against = 0  # ports that were refused in the end
         self._proofs_against = 0
@@ -223,12 +228,14 @@ class Sweep:
         offender: Address | None,
         now: float,
         *,
+        closed: bool = False,
         unreachable: bool = False,
         nobody: bool = False,
     ) -> Port | None:
         """An error came back for a port; `offender` sent it, None if this host did. Returns as `replied`.
 
-        unreachable: whether it says that the host cannot be reached; nobody: that there is none, for sure.
+        closed: whether the host itself refused it. unreachable: whether it says that the host cannot be
+        reached; nobody: that there is none, for sure.
         """
         port = self._unresolved.get(number)
         if not unreachable:
@@ -255,8 +262,8 @@ class Sweep:
                 self._measure(now - self._guesses.pop(number))
             elif port and port.sent == 1:
                 self._measure(now - port.last_sent)
-            if port or not budget.canaries:
-                budget.canaries.append(number)
+            if port or not budget.canaries or (closed and not budget.has_closed):
+                budget.refused(number, closed=closed)
         if port:
             self._starved = False
             self._evidence_against += port.evidence
@@ -382,6 +389,8 @@ class Sweep:
                 budget.canaries.rotate()
                 canaries += [budget.canaries[0]] * current.canaries
                 current.position[budget.canaries[0]] = len(current.order)
+        if self._hunts and not self._knows_closed and self._guessed < GUESSES:
+            canaries.append(self._guess(now))
         return canaries
 
     def _note(self, current: Round, number: int, budget: Budget, now: float, *, canary: bool) -> None:
@@ -418,6 +427,7 @@ class Sweep:
                 told += 1
                 if proven:
                     port.proofs += current.sent
+                    port.proven |= self._knows_closed
                 else:
                     port.evidence += 1
             if not port.evidence and not port.proofs:
@@ -460,11 +470,20 @@ class Sweep:
     def _recall(self) -> None:
         """Back to those that are probed, what needs more than was thought."""
         waiting = [port for port in self._quiet if not port.resolved]
-        self._quiet = [port for port in waiting if self._is_enough(port) and (port.proofs or self.cold)]
+        self._quiet = [port for port in waiting if self._is_enough(port) and self._has_proof(port)]
         if len(self._quiet) < len(waiting):
             enough = set(map(id, self._quiet))
             lacking = [port for port in waiting if id(port) not in enough]
             (self._fresh if self.cold else self._suspects).extendleft(reversed(lacking))
+
+    @property
+    def _knows_closed(self) -> bool:
+        """Whether the host itself has refused a port, so that there is a canary of its own."""
+        return any(budget.has_closed for budget in self._budgets.values())
+
+    def _has_proof(self, port: Port) -> bool:
+        """As much of it as there can be: that of routers only, if the host itself refuses nothing."""
+        return self.cold or port.proven or (port.proofs > 0 and not self._knows_closed)
 
     def _finish(self, now: float) -> None:
         """Nothing left to send, unless the verdicts need more by now; then wait for late answers."""
@@ -512,6 +531,7 @@ class Sweep:
         """A port that is probably closed."""
         number = self._random.choice(CANARIES)
         self._guesses[number] = now
+        self._guessed += 1
         return number
 
     @property

@@ -105,7 +105,7 @@ def silent_result(
     if like is not None and like.icmp is not None:
         told = f"{like.evidence[0]}, as for the other ports probed; nothing else was heard of this host"
         return Result(host, target, like.state, [told], sent=port.sent, icmp=like.icmp)
-    if port.proofs:
+    if port.proven:
         evidence = [
             "no answer; a port of this host that is known to be closed was refused meanwhile: "
             "ICMP gets through, so the port is open but quiet, or filtered"
@@ -122,4 +122,4 @@ def silent_result(
         ]
     if payload.protocol.quiet:
         evidence.append(payload.protocol.quiet)
-    return Result(host, target, State.SILENT, evidence, sent=port.sent, icmp_proven=bool(port.proofs))
+    return Result(host, target, State.SILENT, evidence, sent=port.sent, icmp_proven=port.proven)
