@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .conftest import NEAR, SECOND, Path, echo, probe, quiet, serving, unlimited
+from .conftest import FAR, NEAR, SECOND, Path, echo, probe, quiet, serving, unlimited
 
 QUICKLY = ("--timeout", "0.3", "--retries", "1")
 VERSIONS = pytest.mark.parametrize("version", [4, 6], ids=["IPv4", "IPv6"])
@@ -163,3 +163,21 @@ def test_ipv4_and_ipv6_in_one_sweep_of_several_hosts(near: Path) -> None:
     assert opened == {(NEAR[4], 7000), (SECOND[6], 7001)}
     assert [result["state"] for result in outcome.results].count("closed") == 6
     assert outcome.status == 1
+
+
+@VERSIONS
+@pytest.mark.parametrize("mute", [True, False], ids=["the host refuses nothing", "the host refuses"])
+def test_what_a_router_rejects_proves_nothing_of_the_host(far: Path, version: int, mute: bool) -> None:
+    """Its rejections say that it may send errors, not that the host would refuse a closed port."""
+    assert far.router is not None
+    icmp = "--reject-with icmp-admin-prohibited" if version == 4 else "--reject-with icmp6-adm-prohibited"
+    far.router.shell(f"{TOOL[version]} -A FORWARD -p udp --dport 7000:7003 -j REJECT {icmp}")
+    if mute:
+        far.server.shell(f"{TOOL[version]} -A INPUT -p udp -j DROP")
+    else:
+        far.server.shell(f"{TOOL[version]} -A INPUT -p udp --dport 7004 -j DROP")
+    outcome = probe(far.client, FAR[version], "7000-7004")
+    result = outcome.one(7004)
+    assert (result["state"], result["icmp_proven"]) == ("silent", not mute)
+    assert result["evidence"] == [NOT_REFUSED if mute else PROVEN]
+    assert {outcome.one(port)["state"] for port in range(7000, 7004)} == {"prohibited"}

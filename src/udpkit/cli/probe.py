@@ -22,7 +22,7 @@ from udpkit.probe.protocols import LINE, PROTOCOLS
 from udpkit.probe.result import Result, State
 from udpkit.probe.run import Probe
 from udpkit.probe.targets import BadTarget, parse_ports, parse_targets
-from udpkit.probe.wire import Settings
+from udpkit.probe.wire import Settings, Target
 from udpkit.report.probe import lines, result_document
 
 EXIT_CODES = {
@@ -160,14 +160,19 @@ def verb(
         from udpkit.cli.probe_every import run_every
 
         return run_every(targets, settings, every, count, prometheus, as_json)
+    return run_sweep(targets, settings, as_json)
+
+
+def run_sweep(targets: Sequence[Target], settings: Settings, as_json: bool) -> int:
+    """Probe every port, and show the verdicts; those that are known, if interrupted."""
     gc.disable()  # a sweep makes a million small objects and no cycles; to look for those took a fifth of it
     probe = Probe(targets, settings)
-    interrupted = False
     documents: dict[int, tuple[Result, Any]] = {}  # by the result's id(), which is its own while it is kept
 
     def write(result: Result) -> None:
         documents[id(result)] = result, result_document(result)
 
+    interrupted = False
     try:
         with progress(probe) as tell:
             probe.run(tell, write) if as_json else probe.run(tell)
@@ -177,14 +182,17 @@ def verb(
         raise no_socket(settings, error) from error
     results = list(probe.results())
     if as_json:
-        rows = [documents.get(id(one), (one, None))[1] or result_document(one) for one in results]
-        import msgspec  # pure Python's json takes seconds for all ports of a host
-
-        click.echo(msgspec.json.format(msgspec.json.encode({"schema": 1, "results": rows}), indent=2))
+        show_json([documents.get(id(one), (one, None))[1] or result_document(one) for one in results])
     else:
         for line in lines(results, shutil.get_terminal_size().columns if sys.stdout.isatty() else None):
             click.echo(line)
     return INTERRUPTED if interrupted else max((EXIT_CODES[one.state] for one in results), default=SILENT)
+
+
+def show_json(documents: Sequence[Any]) -> None:
+    import msgspec  # pure Python's json takes seconds for all ports of a host
+
+    click.echo(msgspec.json.format(msgspec.json.encode({"schema": 1, "results": documents}), indent=2))
 
 
 def version_for(source: str, version: int | None) -> int | None:

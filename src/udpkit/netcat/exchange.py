@@ -6,6 +6,7 @@ import math
 import select
 import socket
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 from udpkit.netcat.plan import Plan, Talk
@@ -16,7 +17,7 @@ Deadline = tuple[float | None, float | None]
 """Since when, and how long; one that has a None is none."""
 
 
-class Exchange:
+class Exchange(ABC):
     """stdin to the peer, the peer to stdout, until nothing more can come or the plan's times are over."""
 
     def __init__(self, sock: Socket | socket.socket, plan: Plan, talk: Talk) -> None:
@@ -29,17 +30,17 @@ class Exchange:
         """When the last of stdin was sent."""
         self._descriptor = sock.fileno()
 
+    @abstractmethod
     def events(self) -> int:
         """For which poll(2) events of the socket to wait."""
-        raise NotImplementedError
 
+    @abstractmethod
     def wants_stdin(self) -> bool:
         """Whether more could be sent now."""
-        raise NotImplementedError
 
+    @abstractmethod
     def act(self, ready: bool, typed: bool) -> bool:
         """The socket is `ready`, stdin has something. Returns whether anything was sent or heard."""
-        raise NotImplementedError
 
     def is_over(self) -> bool:
         """Whether nothing more can come."""
@@ -48,7 +49,7 @@ class Exchange:
     def has_sent_all(self) -> bool:
         return self.stdin.ended
 
-    def stdin_ended(self) -> None:
+    def stdin_ended(self) -> None:  # noqa: B027 - UDP has nothing to do
         """All of stdin was sent."""
 
     def may_tire(self) -> bool:
@@ -59,9 +60,9 @@ class Exchange:
         """What ends it, whatever happens."""
         yield self.ended, self.plan.quit_after
 
+    @abstractmethod
     def result(self) -> int:
         """The exit code."""
-        raise NotImplementedError
 
     def run(self) -> int:
         """Returns the exit code."""

@@ -11,6 +11,7 @@ import errno
 import select
 import socket
 import time
+from abc import abstractmethod
 from collections.abc import Iterator
 
 from udpkit.facts import Endpoint
@@ -46,17 +47,17 @@ class Conversation(Exchange):
         super().__init__(sock, plan, talk)
         self.sock = sock
 
+    @abstractmethod
     def admits(self, datagram: Datagram) -> bool:
         """Whether it is from somebody who may speak."""
-        raise NotImplementedError
 
+    @abstractmethod
     def put(self, data: bytes) -> None:
         """Give the kernel one datagram for the partner; the socket's `errors` say what came of it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def lost(self, report: ErrorReport, code: int) -> None:
         """A datagram of ours met an error, which has been told."""
-        raise NotImplementedError
 
     def result(self) -> int:
         self.hear()

@@ -1,9 +1,9 @@
-"""The verdicts of a probe: lines, and the JSON document."""
+"""The verdicts of a probe: lines, and JSON."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby
 from typing import Any
@@ -24,11 +24,6 @@ COLOURS = {
 }
 RANGES = 12
 """So many ranges of ports are shown on one line."""
-
-
-def document(results: Iterable[Result]) -> dict[str, Any]:
-    """What `udpkit probe --json` prints."""
-    return {"schema": 1, "results": [result_document(result) for result in results]}
 
 
 def result_document(result: Result) -> dict[str, Any]:
