@@ -32,7 +32,7 @@ def test_a_datagram_and_the_error_that_quotes_it():
             Reference(3, packet=3), 3_000_005_000, CLIENT.address, ACTUAL.address, 3, 3, ACTUAL, CLIENT
         ),
     ]
-    assert (source.path, source.kind, source.damage) == ("x.pcap", "pcap", None)
+    assert (source.path, source.kind, source.damage) == ("x.pcap", "pcap", [])
     assert (source.packets, source.datagrams, source.icmp_errors, source.skipped) == (3, 2, 1, 0)
 
 
@@ -66,7 +66,7 @@ def test_both_byte_orders_and_both_clocks(order, magic, fraction_ns):
 def test_what_lies_before_damage_is_read():
     source, seen = read_pcap(STORY + b"\xff" * 20, "x.pcap", source=0)
     assert seen == messages(STORY)
-    assert source.damage.startswith(f"damaged at byte {len(STORY)}")
+    assert source.damage[0].startswith(f"damaged at byte {len(STORY)}")
 
 
 @pytest.mark.parametrize("cut", range(len(STORY)))
@@ -80,7 +80,7 @@ def test_a_capture_that_was_cut_gives_a_prefix_or_is_no_capture(cut):
     whole = cut in {
         24 + sum(16 + 14 + len(packet) for packet in (REQUEST, REPLY, REFUSED)[:n]) for n in range(3)
     }
-    assert (source.damage is None) == whole
+    assert (not source.damage) == whole
 
 
 @given(st.one_of(st.binary(max_size=200), st.binary(max_size=200).map(lambda tail: STORY[:24] + tail)))

@@ -29,5 +29,5 @@ mod pcap;
 mod udp;
 
 pub use link::LinkType;
-pub use message::{Message, Quoted, dissect};
+pub use message::{Checksum, Clock, Message, Messages, Quoted, Stamped, Tally, dissect};
 pub use pcap::{Damage, DamageKind, NotPcap, PcapReader, Record};

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::ip::IpPacket;
-use crate::message::{Message, Quoted};
+use crate::message::{Checksum, Message, Quoted};
 
 const HEADER_LENGTH: u16 = 8;
 
@@ -16,7 +16,7 @@ pub(crate) fn datagram<'a>(packet: &IpPacket<'a>) -> Option<Message<'a>> {
     let length = length?;
     // What follows the length is padding, even if the IP header counts it.
     let payload = rest.get(..usize::from(length)).unwrap_or(rest);
-    Some(Message::Datagram { source, destination, length, payload })
+    Some(Message::Datagram { source, destination, length, payload, checksum: Checksum::Unknown })
 }
 
 /// A datagram of which an ICMP error quotes the start. `None`: the ports are not in the quote.

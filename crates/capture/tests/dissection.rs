@@ -9,7 +9,7 @@ use packets::{
     CLIENT, CLIENT6, PORTS, ROUTER, ROUTER6, SERVER, SERVER6, ethernet_v4, ethernet_v6, fragment4, icmp4,
     icmp6, ipv6, tcp4, udp4, udp6,
 };
-use udpkit_capture::{LinkType, Message, Quoted, dissect};
+use udpkit_capture::{Checksum, LinkType, Message, Quoted, dissect};
 
 fn message(frame: &[u8]) -> Option<Message<'_>> {
     dissect(LinkType::ETHERNET, frame)
@@ -32,11 +32,23 @@ fn server6() -> SocketAddr {
 }
 
 fn datagram(length: u16, payload: &[u8]) -> Message<'_> {
-    Message::Datagram { source: client(), destination: server(), length, payload }
+    Message::Datagram {
+        source: client(),
+        destination: server(),
+        length,
+        payload,
+        checksum: Checksum::Unknown,
+    }
 }
 
 fn datagram6(length: u16, payload: &[u8]) -> Message<'_> {
-    Message::Datagram { source: client6(), destination: server6(), length, payload }
+    Message::Datagram {
+        source: client6(),
+        destination: server6(),
+        length,
+        payload,
+        checksum: Checksum::Unknown,
+    }
 }
 
 fn error4(icmp_type: u8, code: u8, mtu: Option<u32>, quoted: Option<Quoted>) -> Message<'static> {

@@ -107,7 +107,7 @@ impl Found {
         self.packets += 1;
         let (packet, time_ns) = (record.number, record.time_ns);
         match record.message() {
-            Some(Message::Datagram { source, destination, length, payload }) => {
+            Some(Message::Datagram { source, destination, length, payload, .. }) => {
                 self.datagrams.push(PcapDatagram {
                     packet,
                     time_ns,
@@ -132,7 +132,7 @@ impl Found {
                     quoted,
                 });
             }
-            None => {}
+            Some(Message::FragmentLost { .. }) | None => {}
         }
     }
 }

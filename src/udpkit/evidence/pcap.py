@@ -48,7 +48,7 @@ def read_pcap(data: bytes, path: str, *, source: int) -> tuple[Source, list[Data
             datagrams=len(file.datagrams),
             icmp_errors=len(file.icmp_errors),
             skipped=file.skipped,
-            damage=file.damage,
+            damage=[file.damage] if file.damage else [],
         ),
         messages,
     )

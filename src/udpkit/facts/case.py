@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
+from udpkit.facts.calls import TracedSocket
+from udpkit.facts.conversation import Conversation
+from udpkit.facts.drops import Drops
+from udpkit.facts.host import HostState
 from udpkit.facts.packets import Datagram, IcmpError
 from udpkit.facts.tables import SocketTable
 
@@ -13,7 +17,10 @@ from udpkit.facts.tables import SocketTable
 class Source:
     """One thing that was read, and how much of it was understood.
 
-    `kind` is one of pcap, pcapng, tcpdump, strace, sockets. `damage` says why reading stopped early.
+    `kind` is one of pcap, pcapng, tcpdump, strace, sockets. `packets` counts a capture's packets, or the
+    lines of text that were taken for one; of them `skipped` are neither datagrams nor ICMP errors about one.
+    `unread` says of what could not be decoded why, and how often. `damage` has a sentence for each place that
+    is damaged (the first of many); `first_ns` and `last_ns` are the first and the last time in it.
     """
 
     path: str
@@ -22,13 +29,25 @@ class Source:
     datagrams: int = 0
     icmp_errors: int = 0
     skipped: int = 0
-    damage: str | None = None
+    unread: Mapping[str, int] = field(default_factory=dict)
+    damage: Sequence[str] = ()
+    first_ns: int | None = None
+    last_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """The evidence of one case: `messages` and `tables` are each in the order in which they were seen."""
+    """The evidence of one case. `tables` are in the order in which they were seen.
+
+    Of the conversations only those are here in which anything is remarkable; `unjudged` counts those which
+    were, but for which there was no room.
+    """
 
     sources: Sequence[Source]
-    messages: Sequence[Datagram | IcmpError]
+    messages: Sequence[Datagram | IcmpError] = ()
     tables: Sequence[SocketTable] = ()
+    conversations: Sequence[Conversation] = ()
+    traces: Sequence[TracedSocket] = ()
+    drops: Sequence[Drops] = ()
+    hosts: Sequence[HostState] = ()
+    unjudged: int = 0
