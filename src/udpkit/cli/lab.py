@@ -131,9 +131,10 @@ def run_with_progress(experiment: Experiment) -> Result:
 
 
 def show(result: Result, *, brief: bool) -> None:
-    from udpkit.report import terminal
+    from udpkit.report.console import console
+    from udpkit.report.lab import show_outcome, show_result
 
-    (terminal.show_outcome if brief else terminal.show_result)(terminal.console(), result)
+    (show_outcome if brief else show_result)(console(), result)
 
 
 def show_list(as_json: bool) -> int:

@@ -15,7 +15,8 @@ from report.build import result
 from udpkit.diagnosis import Offer
 from udpkit.facts.text import printable
 from udpkit.lab.run import Result
-from udpkit.report import terminal
+from udpkit.report.console import console
+from udpkit.report.lab import show_result
 
 HOSTILE = "\x1b]0;owned\x07 \x1b[2J \x9b31m \r \x08 \x7f \u202e [red]markup[/red] [/]"
 
@@ -24,7 +25,7 @@ def shown(one: Result, *, colour: bool = False, width: int = 200) -> str:
     out = Console(
         file=io.StringIO(), force_terminal=colour, width=width, highlight=False, no_color=not colour
     )
-    terminal.show_result(out, one)
+    show_result(out, one)
     assert isinstance(out.file, io.StringIO)
     return out.file.getvalue()
 
@@ -95,7 +96,7 @@ def test_an_error_about_a_datagram_that_was_not_captured_names_its_ends() -> Non
 
 
 def test_no_line_in_a_pipe_ends_in_blanks(capsys: pytest.CaptureFixture[str]) -> None:
-    terminal.show_result(terminal.console(), result())
+    show_result(console(), result())
     printed = capsys.readouterr().out
     assert "Findings\n  error reply-from-other-address\n" in printed
     assert [line for line in printed.splitlines() if line != line.rstrip()] == []

@@ -1,10 +1,7 @@
-"""Findings and lab results on a terminal, or in a pipe."""
+"""Lab results on a terminal, or in a pipe."""
 
 from __future__ import annotations
 
-import io
-import re
-import sys
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
@@ -12,44 +9,19 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from udpkit.diagnosis import Finding, Severity
 from udpkit.diagnosis.conversations import conversations
 from udpkit.facts import Datagram, Endpoint, IcmpError
 from udpkit.facts.text import printable
-from udpkit.fixes import FIXES
 from udpkit.lab.prove import Proof
 from udpkit.lab.run import Result
 from udpkit.lab.sequence import icmp_name, payload
+from udpkit.report.findings import show_findings, show_offers
 from udpkit.report.topology import topology
 
-STYLES: dict[Severity, str] = {"error": "bold red", "warning": "bold yellow", "note": "bold blue"}
 OUTCOMES = {"works": "green", "fails": "red"}
 RESULTS = {"pass": "green", "fail": "bold red", "skip": "yellow"}
-PIPE_WIDTH = 110
-"""Columns where there is no terminal that has a width."""
 ARROW = 30
 """Columns between the two ends of a message, at least."""
-
-
-class Output(Console):
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError  # rich would end with exit code 1, which is ours for findings
-
-
-def console() -> Console:
-    """Standard output. Colour only on a terminal, and not with NO_COLOR (rich sees to both)."""
-    stdout = Output(highlight=False)
-    return stdout if stdout.is_terminal else Output(file=_Pipe(), highlight=False, width=PIPE_WIDTH)
-
-
-class _Pipe(io.StringIO):
-    """Standard output without the blanks with which rich fills lines up."""
-
-    def write(self, text: str) -> int:
-        return sys.stdout.write(re.sub(" +$", "", text, flags=re.MULTILINE))
-
-    def flush(self) -> None:
-        sys.stdout.flush()
 
 
 def show_result(out: Console, result: Result) -> None:
@@ -88,7 +60,7 @@ def show_result(out: Console, result: Result) -> None:
         out.print(Padding(_proofs(result.proofs), (0, 0, 0, 2)))
     if any(finding.fixes for finding in result.findings):
         _heading(out, "How to fix it")
-        _offers(out, result.findings)
+        show_offers(out, result.findings)
     out.print()
     show_outcome(out, result)
 
@@ -102,24 +74,6 @@ def show_outcome(out: Console, result: Result) -> None:
         f": {printable(result.reason)}" if result.reason else "",
     )
     out.print(line)
-
-
-def show_findings(out: Console, findings: Sequence[Finding]) -> None:
-    """Each finding with the steps that explain it."""
-    if not findings:
-        _line(out, "none")
-    for finding in findings:
-        out.print(
-            Padding(
-                Text.assemble((finding.severity, STYLES[finding.severity]), " ", (finding.code, "bold")),
-                (0, 2),
-            )
-        )
-        out.print(Padding(Text(printable(finding.summary)), (0, 4)))
-        for number, step in enumerate(finding.why, start=1):
-            grid = Table.grid(padding=(0, 1))
-            grid.add_row(f"{number}.", Text(printable(step)))
-            out.print(Padding(grid, (0, 4)))
 
 
 def _heading(out: Console, text: str) -> None:
@@ -207,16 +161,3 @@ def _proofs(proofs: Sequence[Proof]) -> Table:
             Text(printable(proof.seen("\n"))),
         )
     return table
-
-
-def _offers(out: Console, findings: Sequence[Finding]) -> None:
-    offers = {offer.id: offer for finding in findings for offer in finding.fixes}
-    for offer in offers.values():
-        mark = {True: " (proven here)", False: " (does not help here)", None: ""}[offer.verified]
-        out.print(Text.assemble("  ", (offer.id, "bold"), mark))
-        command = Text(printable(offer.command))
-        if FIXES[offer.id].commands:
-            out.print(Text("    ").append(command), soft_wrap=True)  # to be copied: not a line end in it
-        else:
-            out.print(Padding(command, (0, 4)))
-        out.print(Padding(Text(printable(offer.tradeoff), "dim"), (0, 4)))

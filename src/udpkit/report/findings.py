@@ -1,0 +1,60 @@
+"""Findings on a terminal: what, why, where it was seen, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from udpkit.diagnosis import Finding, Severity
+from udpkit.facts import Reference, Source
+from udpkit.facts.text import in_one_line, printable
+from udpkit.fixes import FIXES
+
+STYLES: dict[Severity, str] = {"error": "bold red", "warning": "bold yellow", "note": "bold blue"}
+
+
+def show_findings(out: Console, findings: Sequence[Finding], sources: Sequence[Source] = ()) -> None:
+    """Each finding with the steps that explain it and, given the `sources`, where it was seen."""
+    if not findings:
+        out.print(Text("  none"))
+    for finding in findings:
+        title = Text.assemble((finding.severity, STYLES[finding.severity]), " ", (finding.code, "bold"))
+        out.print(Padding(title, (0, 2)))
+        out.print(Padding(Text(printable(finding.summary)), (0, 4)))
+        for number, step in enumerate(finding.why, start=1):
+            grid = Table.grid(padding=(0, 1))
+            grid.add_row(f"{number}.", Text(printable(step)))
+            out.print(Padding(grid, (0, 4)))
+        if sources and finding.evidence:
+            out.print(Padding(Text(f"seen in {where(finding.evidence, sources)}", "dim"), (0, 4)))
+
+
+def where(evidence: Sequence[Reference], sources: Sequence[Source]) -> str:
+    """`packets 2, 3 of a.pcap; line 7 of b.txt`; of a single source without its name."""
+    numbers: dict[int, dict[str, None]] = {}
+    for reference in evidence:
+        numbers.setdefault(reference.source, {})[str(reference.packet or reference.line)] = None
+    places = []
+    for index, seen in numbers.items():
+        unit = "line" if any(one.line is not None for one in evidence if one.source == index) else "packet"
+        place = f"{unit}{'s' if len(seen) > 1 else ''} {', '.join(seen)}"
+        places.append(place if len(sources) == 1 else f"{place} of {in_one_line(sources[index].path)}")
+    return "; ".join(places)
+
+
+def show_offers(out: Console, findings: Sequence[Finding]) -> None:
+    """The fixes of all findings, alike ones once."""
+    offers = {(offer.id, offer.command): offer for finding in findings for offer in finding.fixes}
+    for offer in offers.values():
+        mark = {True: " (proven here)", False: " (does not help here)", None: ""}[offer.verified]
+        out.print(Text.assemble("  ", (offer.id, "bold"), mark))
+        command = Text(printable(offer.command))
+        if FIXES[offer.id].commands:
+            out.print(Text("    ").append(command), soft_wrap=True)  # to be copied: not a line end in it
+        else:
+            out.print(Padding(command, (0, 4)))
+        out.print(Padding(Text(printable(offer.tradeoff), "dim"), (0, 4)))
