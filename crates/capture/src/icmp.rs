@@ -27,17 +27,28 @@ fn next_hop_mtu(version: IpVersion, icmp_type: u8, code: u8, [a, b, c, d]: [u8; 
 
 /// An ICMP error about a UDP datagram. `None`: no error, cut within its header, or about something else than
 /// UDP.
-pub(crate) fn error<'a>(version: IpVersion, packet: &IpPacket<'a>) -> Option<Message<'a>> {
+pub(crate) fn error(packet: &IpPacket<'_>) -> Option<Message<'static>> {
+    let version = packet.version();
     let (&[icmp_type, code, _, _, a, b, c, d], quote) = packet.payload.split_first_chunk::<8>()?;
+    // Each version has its own ICMP.
+    if packet.protocol != version.icmp() {
+        return None;
+    }
     if !is_error(version, icmp_type) {
         return None;
     }
     let quoted = match ip::decode(version, quote) {
-        Ok(original) if original.protocol != protocol::UDP => return None,
-        Ok(original) if original.starts_here => udp::quoted(&original),
-        // The ports were in another fragment, or too little was quoted or captured to know what it is about.
-        // That something was refused is worth telling all the same.
-        Ok(_) | Err(Undecodable::Cut) => None,
+        // A later fragment, of which IPv6 does not say what it is part of.
+        Ok(original) if !original.starts_here() && version == IpVersion::V6 => None,
+        Ok(original) if !original.starts_here() && original.protocol == protocol::UDP => None,
+        Ok(original) => match original.upper() {
+            Ok(original) if original.protocol == protocol::UDP => udp::quoted(&original),
+            Ok(_) => return None,
+            Err(_) => None,
+        },
+        // Too little was quoted or captured to know what it is about. That something was refused is worth
+        // telling all the same.
+        Err(Undecodable::Cut) => None,
         Err(Undecodable::Malformed) => return None,
     };
     Some(Message::IcmpError {

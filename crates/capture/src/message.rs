@@ -2,10 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::ip::{self, IpVersion, protocol};
-use crate::link::{self, LinkType};
-use crate::{icmp, udp};
-
 /// What one packet says about UDP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message<'a> {
@@ -56,7 +52,7 @@ pub enum Checksum {
     Fine,
     /// It is wrong.
     Wrong,
-    /// Not all the bytes that it covers were captured.
+    /// Not all the bytes that it covers were captured, or it is for other addresses, those of a source route.
     Unknown,
 }
 
@@ -93,6 +89,8 @@ pub struct Tally {
     pub unread: std::collections::BTreeMap<String, u64>,
     /// A sentence for each damaged place, at most [`Tally::PLACES`]; the last then counts the others.
     pub damage: Vec<String>,
+    /// How many damaged places there are.
+    pub damaged_places: u64,
     /// The first and the last time, as in [`Stamped::time_ns`], of any packet.
     pub first_ns: Option<u64>,
     /// See `first_ns`.
@@ -104,6 +102,33 @@ impl Tally {
     pub const REASONS: usize = 64;
     /// The most sentences in `damage`.
     pub const PLACES: usize = 10;
+
+    /// Counts something that could not be decoded.
+    pub fn add_unread(&mut self, reason: &str) {
+        if let Some(count) = self.unread.get_mut(reason) {
+            *count += 1;
+        } else if self.unread.len() < Self::REASONS - 1 {
+            self.unread.insert(reason.to_owned(), 1);
+        } else {
+            *self.unread.entry("other reasons".to_owned()).or_default() += 1;
+        }
+    }
+
+    /// Tells of a damaged place.
+    pub fn add_damage(&mut self, place: &str) {
+        self.damaged_places += 1;
+        if self.damage.len() < Self::PLACES {
+            self.damage.push(place.to_owned());
+        } else if let Some(last) = self.damage.last_mut() {
+            *last = format!("{} more damaged places", self.damaged_places + 1 - Self::PLACES as u64);
+        }
+    }
+
+    /// Takes the time of a packet into `first_ns` and `last_ns`.
+    pub fn add_time(&mut self, time_ns: u64) {
+        self.first_ns = Some(self.first_ns.map_or(time_ns, |first| first.min(time_ns)));
+        self.last_ns = Some(self.last_ns.map_or(time_ns, |last| last.max(time_ns)));
+    }
 }
 
 /// A source of messages: a capture, or text about one.
@@ -132,20 +157,4 @@ pub struct Quoted {
     pub destination: SocketAddr,
     /// Bytes of its payload; `None` when the quote ends before the UDP length, or that is not a valid one.
     pub length: Option<u16>,
-}
-
-/// Decodes one packet. `None`: it is whole or not, but says nothing about UDP that we know how to read.
-#[must_use]
-pub fn dissect(link_type: LinkType, data: &[u8]) -> Option<Message<'_>> {
-    let (version, data) = link::strip(link_type, data)?;
-    let packet = ip::decode(version, data).ok()?;
-    // Only the first fragment has the UDP or ICMP header.
-    if !packet.starts_here {
-        return None;
-    }
-    match (version, packet.protocol) {
-        (_, protocol::UDP) => udp::datagram(&packet),
-        (IpVersion::V4, protocol::ICMP) | (IpVersion::V6, protocol::ICMPV6) => icmp::error(version, &packet),
-        _ => None,
-    }
 }

@@ -32,23 +32,13 @@ fn server6() -> SocketAddr {
 }
 
 fn datagram(length: u16, payload: &[u8]) -> Message<'_> {
-    Message::Datagram {
-        source: client(),
-        destination: server(),
-        length,
-        payload,
-        checksum: Checksum::Unknown,
-    }
+    let checksum = if payload.len() == usize::from(length) { Checksum::Fine } else { Checksum::Unknown };
+    Message::Datagram { source: client(), destination: server(), length, payload, checksum }
 }
 
 fn datagram6(length: u16, payload: &[u8]) -> Message<'_> {
-    Message::Datagram {
-        source: client6(),
-        destination: server6(),
-        length,
-        payload,
-        checksum: Checksum::Unknown,
-    }
+    let checksum = if payload.len() == usize::from(length) { Checksum::Fine } else { Checksum::Unknown };
+    Message::Datagram { source: client6(), destination: server6(), length, payload, checksum }
 }
 
 fn error4(icmp_type: u8, code: u8, mtu: Option<u32>, quoted: Option<Quoted>) -> Message<'static> {
@@ -200,4 +190,93 @@ fn what_says_nothing_about_udp_is_skipped() {
     assert_eq!(message(&ethernet_v4(&udp6(b"ping"))), None, "IPv6 behind the EtherType of IPv4");
     assert_eq!(dissect(LinkType(113), &ethernet_v4(&udp4(b"ping"))), None, "a link type not known yet");
     assert_eq!(message(b""), None);
+}
+
+/// UDP over Ethernet, to the port of VXLAN.
+fn vxlan(frame: &[u8]) -> Vec<u8> {
+    let mut packet = udp4(&[&[8, 0, 0, 0, 0, 0, 7, 0], frame].concat());
+    packet[22..24].copy_from_slice(&4789_u16.to_be_bytes());
+    packet[26..28].copy_from_slice(&[0, 0]);
+    packet
+}
+
+/// An IPv4 packet of that protocol.
+fn ip4(number: u8, payload: &[u8]) -> Vec<u8> {
+    let mut packet = udp4(payload);
+    packet.drain(20..28);
+    packet[9] = number;
+    let length = u16::try_from(packet.len()).unwrap();
+    packet[2..4].copy_from_slice(&length.to_be_bytes());
+    packet
+}
+
+#[test]
+fn the_innermost_datagram_speaks() {
+    let (inner, inner6) = (udp4(b"ping"), udp6(b"ping"));
+    let gre = |header: &[u8], packet: &[u8]| ip4(47, &[header, packet].concat());
+    for packet in [
+        ip4(4, &inner),
+        ip4(4, &ip4(4, &inner)),
+        gre(&[0, 0, 8, 0], &inner),
+        gre(&[0xb0, 0, 8, 0, 1, 1, 0, 0, 2, 2, 2, 2, 3, 3, 3, 3], &inner),
+        gre(&[0, 0, 0x65, 0x58], &ethernet_v4(&inner)),
+        gre(&[0x30, 0x81, 0x88, 0x0b, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 3, 0, 0x21], &inner),
+        vxlan(&ethernet_v4(&inner)),
+        vxlan(&ethernet_v4(&vxlan(&ethernet_v4(&inner)))),
+    ] {
+        assert_eq!(message(&ethernet_v4(&packet)), Some(datagram(4, b"ping")), "{packet:02x?}");
+    }
+    assert_eq!(message(&ethernet_v6(&ipv6(4, &inner))), Some(datagram(4, b"ping")));
+    for packet in [ipv6(41, &inner6), ipv6(47, &[&[0, 0, 0x86, 0xdd], &inner6[..]].concat())] {
+        assert_eq!(message(&ethernet_v6(&packet)), Some(datagram6(4, b"ping")));
+    }
+    assert_eq!(message(&ethernet_v4(&ip4(41, &inner6))), Some(datagram6(4, b"ping")));
+    let refused = icmp4(3, 3, [0; 4], &inner);
+    assert_eq!(
+        message(&ethernet_v4(&vxlan(&ethernet_v4(&refused)))),
+        Some(error4(3, 3, None, Some(quoted(4)))),
+        "an error in a tunnel"
+    );
+}
+
+#[test]
+fn a_tunnel_of_something_else_is_a_datagram() {
+    let port = |frame: &[u8]| match message(&ethernet_v4(&vxlan(frame))) {
+        Some(Message::Datagram { destination, .. }) => destination.port(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(port(&ethernet_v4(&tcp4())), 4789);
+    assert_eq!(port(b"no frame"), 4789);
+    assert_eq!(message(&ethernet_v4(&ip4(4, &tcp4()))), None);
+}
+
+#[test]
+fn tunnels_in_each_other_end() {
+    let mut packet = udp4(b"ping");
+    for _ in 0..7 {
+        packet = ip4(4, &packet);
+    }
+    assert_eq!(message(&ethernet_v4(&packet)), Some(datagram(4, b"ping")));
+    assert_eq!(message(&ethernet_v4(&ip4(4, &packet))), None);
+}
+
+#[test]
+fn a_wrong_checksum_is_told_where_it_can_be_known() {
+    let checksum = |packet: &[u8]| match message(packet) {
+        Some(Message::Datagram { checksum, .. }) => checksum,
+        other => panic!("{other:?}"),
+    };
+    let mut packet = udp4(b"ping");
+    packet[26] ^= 1;
+    assert_eq!(checksum(&ethernet_v4(&packet)), Checksum::Wrong);
+    assert_eq!(checksum(&ethernet_v4(&packet)[..45]), Checksum::Unknown, "cut");
+    packet[0] = 0x46;
+    packet[3] += 4;
+    packet.splice(20..20, [0x83, 4, 4, 0]);
+    assert_eq!(checksum(&ethernet_v4(&packet)), Checksum::Unknown, "a source route");
+    let mut packet = udp6(b"ping");
+    packet[46] ^= 1;
+    assert_eq!(checksum(&ethernet_v6(&packet)), Checksum::Wrong);
+    packet[46..48].copy_from_slice(&[0, 0]);
+    assert_eq!(checksum(&ethernet_v6(&packet)), Checksum::Fine, "left out");
 }

@@ -1,5 +1,9 @@
 //! Builds the packets and files that the tests read.
 
+use std::io::Read;
+
+use udpkit_capture::{Input, Message, NotACapture, Tally, open_capture};
+
 use etherparse::{IpFragOffset, IpNumber, Ipv4Header, PacketBuilder};
 
 pub const CLIENT: [u8; 4] = [172, 17, 0, 3];
@@ -21,7 +25,7 @@ pub fn ethernet_v6(packet: &[u8]) -> Vec<u8> {
     ethernet(IPV6, packet)
 }
 
-fn ethernet(ether_type: u16, packet: &[u8]) -> Vec<u8> {
+pub fn ethernet(ether_type: u16, packet: &[u8]) -> Vec<u8> {
     [&[2; 12][..], &ether_type.to_be_bytes(), packet].concat()
 }
 
@@ -79,7 +83,7 @@ pub fn ipv6(next_header: u8, payload: &[u8]) -> Vec<u8> {
 /// Every kind of packet that there is a rule for, on Ethernet.
 pub fn every_kind() -> Vec<Vec<u8>> {
     let tagged = [&[2; 12][..], &[0x88, 0xa8, 0, 5, 0x81, 0, 0, 6, 0x08, 0], &udp4(b"tagged")].concat();
-    let udp_header = &udp4(b"fragments")[20..];
+    let in_fragments = &udp4(b"in two fragments")[20..];
     let extended = [&[60, 0, 1, 4, 0, 0, 0, 0, 17, 0, 1, 4, 0, 0, 0, 0], &udp6(b"extended")[40..]].concat();
     vec![
         ethernet_v4(&udp4(b"ping")),
@@ -88,8 +92,8 @@ pub fn every_kind() -> Vec<Vec<u8>> {
         tagged,
         ethernet_v6(&ipv6(0, &extended)),
         ethernet_v4(&tcp4()),
-        ethernet_v4(&fragment4(0, true, udp_header)),
-        ethernet_v4(&fragment4(2, false, udp_header)),
+        ethernet_v4(&fragment4(0, true, &in_fragments[..16])),
+        ethernet_v4(&fragment4(2, false, &in_fragments[16..])),
         ethernet_v4(&icmp4(3, 3, [0; 4], &udp4(b"ping"))),
         ethernet_v4(&icmp4(3, 4, [0, 0, 5, 0xdc], &udp4(b"ping")[..28])),
         ethernet_v4(&icmp4(11, 0, [0; 4], &tcp4())),
@@ -97,6 +101,102 @@ pub fn every_kind() -> Vec<Vec<u8>> {
         ethernet_v6(&icmp6(1, 4, [0; 4], &udp6(b"ping"))),
         ethernet_v6(&icmp6(2, 0, [0, 0, 5, 0], &udp6(b"ping"))),
     ]
+}
+
+/// What a capture said: number, time and words of each message.
+pub type Said = (u64, Option<u64>, String);
+
+/// Reads a capture to its end.
+pub fn read(source: impl Read + Send + 'static) -> Result<(Vec<Said>, Tally), NotACapture> {
+    let mut capture = open_capture(Input::new(Box::new(source)).unwrap())?;
+    let mut messages = Vec::new();
+    while let Some(said) = capture.next_message() {
+        if let Message::Datagram { length, payload, .. } = said.message {
+            assert!(payload.len() <= usize::from(length), "more payload than the header has");
+        }
+        messages.push((said.number, said.time_ns, format!("{:?}", said.message)));
+    }
+    assert!(capture.next_message().is_none(), "the end stays the end");
+    let tally = capture.tally().clone();
+    assert!(tally.datagrams + tally.icmp_errors <= tally.packets);
+    assert!(tally.damage.len() <= Tally::PLACES && tally.unread.len() <= Tally::REASONS);
+    Ok((messages, tally))
+}
+
+/// Reads bytes in memory.
+pub fn read_bytes(bytes: &[u8]) -> Result<(Vec<Said>, Tally), NotACapture> {
+    read(std::io::Cursor::new(bytes.to_vec()))
+}
+
+/// A stream that comes in pieces of so many bytes.
+pub struct Pieces(pub Vec<u8>, pub usize);
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let length = buffer.len().min(self.1).min(self.0.len());
+        buffer[..length].copy_from_slice(&self.0[..length]);
+        self.0.drain(..length);
+        Ok(length)
+    }
+}
+
+/// A pcapng file in the making.
+#[derive(Clone)]
+pub struct Ng {
+    pub big_endian: bool,
+    pub bytes: Vec<u8>,
+}
+
+impl Ng {
+    pub fn new(big_endian: bool) -> Self {
+        let mut file = Self { big_endian, bytes: Vec::new() };
+        file.section(big_endian);
+        file
+    }
+
+    pub fn u16(&self, value: u16) -> [u8; 2] {
+        if self.big_endian { value.to_be_bytes() } else { value.to_le_bytes() }
+    }
+
+    pub fn u32(&self, value: u32) -> [u8; 4] {
+        if self.big_endian { value.to_be_bytes() } else { value.to_le_bytes() }
+    }
+
+    pub fn block(&mut self, kind: u32, body: &[u8]) -> &mut Self {
+        let padded = body.len().next_multiple_of(4);
+        let length = self.u32(u32::try_from(padded + 12).unwrap());
+        let parts = [&self.u32(kind), &length, body, &[0; 4][..padded - body.len()], &length].concat();
+        self.bytes.extend(parts);
+        self
+    }
+
+    pub fn section(&mut self, big_endian: bool) -> &mut Self {
+        self.big_endian = big_endian;
+        let version = [self.u16(1), self.u16(0)].concat();
+        let body = [&self.u32(0x1a2b_3c4d)[..], &version, &[0xff; 8]].concat();
+        self.block(0x0a0d_0d0a, &body)
+    }
+
+    pub fn interface(&mut self, link_type: u16, options: &[(u16, &[u8])]) -> &mut Self {
+        let mut body = [&self.u16(link_type)[..], &[0; 2], &self.u32(262_144)].concat();
+        for (code, value) in options {
+            let length = self.u16(u16::try_from(value.len()).unwrap());
+            body.extend([&self.u16(*code)[..], &length, value].concat());
+            body.resize(body.len().next_multiple_of(4), 0);
+        }
+        self.block(1, &body)
+    }
+
+    /// An enhanced packet block with a comment.
+    pub fn packet(&mut self, interface: u32, ticks: u64, packet: &[u8]) -> &mut Self {
+        let length = self.u32(u32::try_from(packet.len()).unwrap());
+        let [high, low] =
+            [ticks >> 32, ticks & 0xffff_ffff].map(|half| self.u32(u32::try_from(half).unwrap()));
+        let mut body = [&self.u32(interface)[..], &high, &low, &length, &length, packet].concat();
+        body.resize(body.len().next_multiple_of(4), 0);
+        let comment = [&self.u16(1)[..], &self.u16(2), b"hi", &[0; 2], &[0; 4]].concat();
+        self.block(6, &[body, comment].concat())
+    }
 }
 
 /// How a file is written.
