@@ -255,7 +255,7 @@ fn explain(control: &[u8], peer: Option<SocketAddr>, quoted: &[u8]) -> Option<Re
 }
 
 /// Read and clear `SO_ERROR`.
-fn pending(fd: BorrowedFd<'_>) -> io::Result<Option<i32>> {
+pub(crate) fn pending(fd: BorrowedFd<'_>) -> io::Result<Option<i32>> {
     let mut errno: libc::c_int = 0;
     let mut length = libc::socklen_t::try_from(size_of_val(&errno)).expect("4 bytes");
     // SAFETY: the value and its length are valid for the call; the kernel writes at most `length` bytes.
