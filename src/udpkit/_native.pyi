@@ -1,11 +1,12 @@
 """The Rust core of udpkit: captures, batches of datagrams, and namespaces of the calling thread."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
+from os import PathLike
 from socket import socket as _Socket  # noqa: N812 - the module's parameters are called socket
 from typing import Any, Final, Literal, final
 
-from udpkit.facts import Endpoint
+from udpkit.facts import Conversation, Drops, Endpoint, Source, TracedSocket
 from udpkit.sockets.packet_info import PeerAddress
 
 __all__ = [
@@ -15,14 +16,22 @@ __all__ = [
     "CLONE_NEWUSER",
     "Channel",
     "Datagram",
+    "Input",
+    "Live",
+    "LiveTally",
     "Path",
     "PcapDatagram",
     "PcapFile",
     "PcapIcmpError",
     "QueuedError",
     "Quoted",
+    "Tally",
+    "give_up",
+    "read",
     "read_pcap",
+    "read_strace",
     "setns",
+    "udp_port",
     "unshare",
 ]
 
@@ -35,6 +44,161 @@ CLONE_NEWPID: Final[int]
 CLONE_NEWUSER: Final[int]
 """A user namespace: user_namespaces(7)."""
 
+@final
+class Input:
+    """A source of bytes that can be read once. What is compressed (gzip, zstd, xz) is decompressed."""
+
+    def __new__(cls, source: str | bytes | PathLike[str] | int, /) -> Input:
+        """Open a file by its path, a copy of a descriptor, or the bytes themselves; reads the beginning.
+
+        Raises OSError, and what a signal's handler raises.
+        """
+    @property
+    def kind(self) -> Literal["pcap", "pcapng", "tcpdump", "strace"] | None:
+        """What it is, by its content; None for what ``read`` does not know."""
+    @property
+    def head(self) -> bytes:
+        """The beginning, at most 64 KiB, which stays to be read; empty once it was."""
+    def text(self, limit: int, /) -> str:
+        """The next bytes as UTF-8, at most ``limit``; what is none becomes U+FFFD. Empty at the end.
+
+        Raises OSError if nothing can be read, and what a signal's handler raises.
+        """
+
+@final
+class Tally:
+    """How much of a source was understood: see ``udpkit.facts.Source``."""
+
+    @property
+    def kind(self) -> Literal["pcap", "pcapng", "strace"]:
+        """As ``Input.kind``."""
+    @property
+    def packets(self) -> int:
+        """Packets, or lines that were taken for one."""
+    @property
+    def datagrams(self) -> int:
+        """UDP datagrams among them."""
+    @property
+    def icmp_errors(self) -> int:
+        """ICMP errors about UDP datagrams among them."""
+    @property
+    def unread(self) -> Mapping[str, int]:
+        """What could not be decoded: why, and how often."""
+    @property
+    def damage(self) -> list[str]:
+        """A sentence for each damaged place; there is a limit."""
+    @property
+    def first_ns(self) -> int | None:
+        """The first time in it, nanoseconds since the epoch."""
+    @property
+    def last_ns(self) -> int | None:
+        """The last."""
+
+def read(
+    inputs: Sequence[Input],
+    /,
+    progress: Callable[[int], object] | None = None,
+    *,
+    sources: Sequence[int] | None = None,
+    keep: Sequence[tuple[IPv4Address | IPv6Address, int]] | None = None,
+) -> tuple[list[Tally], list[Conversation], int]:
+    """Read captures together: their tallies, the remarkable conversations, how many more there are of these.
+
+    Messages are merged by time. ``sources`` are the inputs' indices in the case, by default 0, 1 and so on.
+    All conversations of the clients in ``keep`` count as remarkable.
+    ``progress`` is called with the bytes read so far, at most four times a second. Other Python threads run
+    meanwhile.
+
+    Raises ValueError for an input that is none of the kinds, or was read already, and what a signal's handler
+    or ``progress`` raises.
+    """
+
+@final
+class LiveTally:
+    """How live evidence is doing."""
+
+    @property
+    def conversations(self) -> int:
+        """Conversations in the table, with those that only may be answers."""
+    @property
+    def renewed(self) -> int:
+        """How often the table was full and has started anew."""
+    @property
+    def packets(self) -> int:
+        """Packets that passed the kernel's filter, the lost ones among them."""
+    @property
+    def lost(self) -> int:
+        """Packets for which the ring had no room."""
+    @property
+    def drops(self) -> int:
+        """Datagrams that the kernel dropped."""
+    @property
+    def drops_lost(self) -> int:
+        """Drops and ICMP errors that could not be told or kept."""
+    @property
+    def errors_sent(self) -> int:
+        """ICMP errors about UDP that the kernel sent (not ICMPv6)."""
+    @property
+    def written(self) -> int:
+        """Packets that were written to the file."""
+    @property
+    def write_failure(self) -> str | None:
+        """Why no more are."""
+    @property
+    def failure(self) -> str | None:
+        """Why nothing is read any more."""
+    @property
+    def interfaces(self) -> list[tuple[int, int, int, int]]:
+        """Index, packets, datagrams and ICMP errors of each interface that was heard of."""
+
+@final
+class Live:
+    """UDP of this host's links as it comes, put together by conversation in a thread of its own."""
+
+    def __new__(cls, interfaces: Sequence[int], /, *, snapshot: int, memory: int, namespace: int) -> Live:
+        """Open a packet ring in the calling thread's network namespace, whose inode is ``namespace``.
+
+        ``interfaces`` are indices; without any it is all of them. Of a packet at most ``snapshot`` bytes are
+        kept; the ring has ``memory`` bytes. Drops are watched where that is possible. Raises OSError.
+        """
+    @property
+    def without_drops(self) -> str | None:
+        """Why the kernel's reasons for drops are not known, if they are not."""
+    def start(self, write: str | PathLike[str] | None, size: int, /) -> None:
+        """Begin to read, with the privileges that the calling thread has now.
+
+        With ``write``, packets of the conversations that are wanted go to a pcap file there, which takes with
+        its predecessor (``.1``) at most ``size`` bytes. Raises OSError.
+        """
+    def stop(self) -> None:
+        """Read what has come, and end."""
+    def tally(self) -> LiveTally:
+        """How it is doing."""
+    def look(self, most: int, /) -> tuple[LiveTally, list[Conversation], int, list[Drops]]:
+        """The tally, at most so many remarkable conversations, the number of the others, and the drops.
+
+        Their sources are: 0 for the drops, then from 2 on the interfaces in the tally's order.
+        """
+    def latest(self, most: int, /) -> list[tuple[Endpoint, Endpoint, int, int, int | None]]:
+        """Client, server, requests, replies and the last time (nanoseconds since the epoch) of conversations.
+
+        Those with the latest datagrams come first.
+        """
+    def want(
+        self,
+        ends: Sequence[
+            tuple[tuple[IPv4Address | IPv6Address, int], tuple[IPv4Address | IPv6Address, int] | None]
+        ],
+        /,
+    ) -> None:
+        """Write the packets between two endpoints each; without a second, of all who speak with the one."""
+
+def give_up(kept: int, /, user: int | None = None) -> None:
+    """Keep of the calling thread's capabilities only those whose bits are in ``kept`` (capabilities(7)).
+
+    ``user``: become this user first. Raises OSError.
+    """
+
 def read_pcap(data: bytes, /) -> PcapFile:
     """Read a pcap file: both byte orders, micro- and nanoseconds (draft-ietf-opsawg-pcap).
 
@@ -42,6 +206,15 @@ def read_pcap(data: bytes, /) -> PcapFile:
     so.
 
     Raises ``ValueError`` with one line if ``data`` is not a pcap file at all.
+    """
+
+def read_strace(
+    log: Input, path: str, /, progress: Callable[[int], object] | None = None, *, source: int
+) -> tuple[Source, list[TracedSocket]]:
+    """Read a log of strace(1) to its end. ``source`` is its index in the case; ``progress`` as in ``read``.
+
+    Other Python threads run meanwhile. Raises ValueError for an input that was read already, and what a
+    signal's handler or ``progress`` raises.
     """
 
 @final
@@ -320,6 +493,9 @@ class Channel:
     @property
     def errors_lost(self) -> int:
         """Reports that were thrown away because nobody took them."""
+
+def udp_port(name: str, /) -> int | None:
+    """The UDP port of a service by its name: as in /etc/services, else as IANA has it."""
 
 def unshare(flags: int, /) -> None:
     """Move the calling thread into new namespaces: unshare(2).

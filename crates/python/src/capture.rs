@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use pyo3::prelude::*;
 use pyo3::types::PyList;
-use udpkit_capture::{Message, PcapReader};
+use udpkit_capture::{Input, Message, Stamped, Tally, open_capture};
 
 use crate::errors::Result;
 
@@ -67,47 +67,44 @@ impl From<udpkit_capture::Quoted> for Quoted {
     }
 }
 
-/// Read a pcap file.
+/// Read a capture.
 #[pyfunction]
 #[pyo3(signature = (data, /))]
-pub(crate) fn read_pcap(py: Python<'_>, data: &[u8]) -> Result<PcapFile> {
+pub(crate) fn read_pcap(py: Python<'_>, data: Vec<u8>) -> Result<PcapFile> {
     let found = py.detach(|| Found::read(data))?;
     Ok(PcapFile {
-        packets: found.packets,
-        skipped: found.packets - (found.datagrams.len() + found.icmp_errors.len()) as u64,
+        packets: found.tally.packets,
+        skipped: found.tally.packets - (found.datagrams.len() + found.icmp_errors.len()) as u64,
         datagrams: PyList::new(py, found.datagrams)?.unbind(),
         icmp_errors: PyList::new(py, found.icmp_errors)?.unbind(),
-        damage: found.damage,
+        damage: found.tally.damage.into_iter().next(),
     })
 }
 
 /// What was found while other Python threads run: nothing here is a Python object yet.
 #[derive(Default)]
 struct Found {
-    packets: u64,
+    tally: Tally,
     datagrams: Vec<PcapDatagram>,
     icmp_errors: Vec<PcapIcmpError>,
-    damage: Option<String>,
 }
 
 impl Found {
-    fn read(data: &[u8]) -> std::result::Result<Self, udpkit_capture::NotPcap> {
-        let mut reader = PcapReader::new(data)?;
+    fn read(data: Vec<u8>) -> Result<Self> {
+        let mut capture = open_capture(Input::new(Box::new(std::io::Cursor::new(data)))?)?;
         let mut found = Self::default();
-        while let Some(record) = reader.next_record() {
-            match record {
-                Ok(record) => found.add(&record),
-                Err(damage) => found.damage = Some(damage.to_string()),
-            }
+        while let Some(said) = capture.next_message() {
+            found.add(&said);
         }
+        found.tally = capture.tally().clone();
         Ok(found)
     }
 
-    fn add(&mut self, record: &udpkit_capture::Record<'_>) {
-        self.packets += 1;
-        let (packet, time_ns) = (record.number, record.time_ns);
-        match record.message() {
-            Some(Message::Datagram { source, destination, length, payload, .. }) => {
+    fn add(&mut self, said: &Stamped<'_>) {
+        // Without a time of its own, as pcapng's simple packets: the epoch.
+        let (packet, time_ns) = (said.number, said.time_ns.unwrap_or(0));
+        match said.message {
+            Message::Datagram { source, destination, length, payload, .. } => {
                 self.datagrams.push(PcapDatagram {
                     packet,
                     time_ns,
@@ -119,7 +116,7 @@ impl Found {
                     payload: payload.to_vec(),
                 });
             }
-            Some(Message::IcmpError { sender, receiver, icmp_type, code, mtu, quoted }) => {
+            Message::IcmpError { sender, receiver, icmp_type, code, mtu, quoted } => {
                 let quoted = quoted.map(Quoted::from);
                 self.icmp_errors.push(PcapIcmpError {
                     packet,
@@ -132,7 +129,7 @@ impl Found {
                     quoted,
                 });
             }
-            Some(Message::FragmentLost { .. }) | None => {}
+            Message::FragmentLost { .. } => {}
         }
     }
 }

@@ -3,7 +3,7 @@
 use nix::errno::Errno;
 use pyo3::PyErr;
 use pyo3::exceptions::{PyOSError, PyValueError};
-use udpkit_capture::NotPcap;
+use udpkit_capture::NotACapture;
 
 /// An error on its way to Python. `?` makes it from the crates' own errors, which cannot know pyo3.
 pub(crate) struct Error(PyErr);
@@ -39,8 +39,8 @@ impl From<std::io::Error> for Error {
     }
 }
 
-impl From<NotPcap> for Error {
-    fn from(error: NotPcap) -> Self {
+impl From<NotACapture> for Error {
+    fn from(error: NotACapture) -> Self {
         Self::value(error.to_string())
     }
 }

@@ -4,10 +4,14 @@
 
 mod capture;
 mod channel;
+mod conversations;
 mod datagram;
 mod descriptor;
 mod errors;
+mod inputs;
+mod live;
 mod namespaces;
+mod text;
 
 /// The Rust core of udpkit: captures, batches of datagrams, and namespaces of the calling thread.
 #[pyo3::pymodule]
@@ -17,9 +21,17 @@ mod _native {
     #[pymodule_export]
     use crate::channel::Channel;
     #[pymodule_export]
+    use crate::conversations::{Tally, read};
+    #[pymodule_export]
     use crate::datagram::{Datagram, Path, QueuedError};
     #[pymodule_export]
+    use crate::inputs::{Input, udp_port};
+    #[pymodule_export]
+    use crate::live::{Live, LiveTally, give_up};
+    #[pymodule_export]
     use crate::namespaces::{setns, unshare};
+    #[pymodule_export]
+    use crate::text::read_strace;
 
     use nix::sched::CloneFlags;
 
