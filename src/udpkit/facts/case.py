@@ -9,7 +9,6 @@ from udpkit.facts.calls import TracedSocket
 from udpkit.facts.conversation import Conversation
 from udpkit.facts.drops import Drops
 from udpkit.facts.host import HostState
-from udpkit.facts.packets import Datagram, IcmpError
 from udpkit.facts.tables import SocketTable
 
 
@@ -44,7 +43,6 @@ class Case:
     """
 
     sources: Sequence[Source]
-    messages: Sequence[Datagram | IcmpError] = ()
     tables: Sequence[SocketTable] = ()
     conversations: Sequence[Conversation] = ()
     traces: Sequence[TracedSocket] = ()

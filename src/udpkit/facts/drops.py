@@ -24,3 +24,9 @@ class Drops:
     first: Moment
     last: Moment
     process: str | None = None
+    answers: bool = False
+    """They were answers: `destination` had asked `source`."""
+    icmp: tuple[int, int] | None = None
+    """Type and code of the ICMP error that the kernel sent about one of them just before, if it did: a
+    firewall's REJECT. From the tracepoint icmp:icmp_send, which ICMPv6 and kernels before 6.11 lack.
+    """

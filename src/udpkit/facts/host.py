@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from udpkit.facts.endpoint import Address, Endpoint, Network
@@ -19,12 +19,16 @@ class LocalAddress:
 
 @dataclass(frozen=True, slots=True)
 class SourceChoice:
-    """The source that a real route look-up chose for a datagram to `network`, asked for `asked` in it."""
+    """The source that a real route look-up chose for a datagram to `network`, asked for `asked` in it.
+
+    `connected`: the network is on the interface's link, and no router is between.
+    """
 
     network: Network
     asked: Address
     source: Address
     interface: str
+    connected: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,10 @@ class StaleEntry:
 class HostState:
     """One network namespace. `name` is empty for the caller's own.
 
-    `counters` are those of /proc/net/snmp and snmp6 by their names there (`UdpRcvbufErrors`).
+    `counters` are those of /proc/net/snmp and snmp6 by their names there (`UdpRcvbufErrors`). `uplinks` are
+    the interfaces that have a router behind them. `client_ports`: the first and the last port that the kernel
+    gives to sockets that did not choose one. `translated` are the UDP ports whose datagrams NAT rules may
+    send elsewhere before any socket sees them; None: any port.
     """
 
     name: str
@@ -53,3 +60,6 @@ class HostState:
     choices: Sequence[SourceChoice] = ()
     counters: Mapping[str, int] = field(default_factory=dict)
     stale: Sequence[StaleEntry] = ()
+    uplinks: Collection[str] = ()
+    client_ports: tuple[int, int] = (32768, 60999)
+    translated: Sequence[range] | None = ()

@@ -10,4 +10,6 @@ def printable(text: str) -> str:
 
 def in_one_line(text: str) -> str:
     """The text with everything escaped that does not print, line ends too."""
+    if text.isprintable():
+        return text
     return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)

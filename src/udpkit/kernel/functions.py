@@ -1,9 +1,13 @@
 """The kernel's functions that a datagram passes, by IP version.
 
 A datagram that a program sends gets its source address in one of two places: from the route, at every send
-(`route`), or once and for all at connect(2) (`connect`). On arrival `lookup` finds the socket it is for.
-Where there is none, `refuse` answers with ICMP; at the sender's side `hear` gives that error to the socket
-which sent the datagram.
+(`route`), or once and for all at connect(2) (`connect`). A router passes it on (`forward`), or has no route
+(`no_route`, `prohibit`) or no neighbour (`no_neighbour`) for it. On arrival its fragments are put together
+(`reassemble` gives up), its checksum is verified (`receive`), and `lookup` finds the socket it is for. Where
+there is none, `refuse` answers with ICMP; a firewall may have done so before (`reject`). How often a host
+sends such errors, `limit` says. At the sender's side `hear` gives the error to the socket which sent the
+datagram, and `learn_mtu` notes how much a path takes. `recvmsg` gives the program a datagram, and what else
+it asked to be told.
 """
 
 from __future__ import annotations
@@ -20,6 +24,16 @@ class Functions:
     lookup: str
     refuse: str
     hear: str
+    forward: str
+    no_route: str
+    prohibit: str
+    no_neighbour: str
+    reassemble: str
+    receive: str
+    reject: str
+    limit: str
+    learn_mtu: str
+    recvmsg: str
 
 
 FUNCTIONS = {
@@ -29,6 +43,16 @@ FUNCTIONS = {
         lookup="__udp4_lib_lookup()",  # net/ipv4/udp.c
         refuse="icmp_send()",  # net/ipv4/icmp.c, from __udp4_lib_rcv()
         hear="udp_err()",  # net/ipv4/udp.c
+        forward="ip_forward()",  # net/ipv4/ip_forward.c
+        no_route="ip_error()",  # net/ipv4/route.c
+        prohibit="ip_error()",  # the same: fib_props[] tells the kinds of route apart
+        no_neighbour="arp_error_report()",  # net/ipv4/arp.c
+        reassemble="ip_expire()",  # net/ipv4/ip_fragment.c
+        receive="__udp4_lib_rcv()",  # net/ipv4/udp.c
+        reject="nf_send_unreach()",  # net/ipv4/netfilter/nf_reject_ipv4.c
+        limit="icmpv4_xrlim_allow()",  # net/ipv4/icmp.c
+        learn_mtu="ipv4_sk_update_pmtu()",  # net/ipv4/route.c, from udp_err()
+        recvmsg="udp_recvmsg()",  # net/ipv4/udp.c; with IP_PKTINFO ip_cmsg_recv_offset() adds the address
     ),
     6: Functions(
         route="ip6_dst_lookup_flow()",  # net/ipv6/ip6_output.c, from udpv6_sendmsg()
@@ -36,5 +60,15 @@ FUNCTIONS = {
         lookup="__udp6_lib_lookup()",  # net/ipv6/udp.c
         refuse="icmpv6_send()",  # net/ipv6/icmp.c, from __udp6_lib_rcv()
         hear="udpv6_err()",  # net/ipv6/udp.c
+        forward="ip6_forward()",  # net/ipv6/ip6_output.c
+        no_route="ip6_pkt_discard()",  # net/ipv6/route.c
+        prohibit="ip6_pkt_prohibit()",  # net/ipv6/route.c
+        no_neighbour="ndisc_error_report()",  # net/ipv6/ndisc.c
+        reassemble="ip6_frag_expire()",  # net/ipv6/reassembly.c
+        receive="__udp6_lib_rcv()",  # net/ipv6/udp.c
+        reject="nf_send_unreach6()",  # net/ipv6/netfilter/nf_reject_ipv6.c
+        limit="icmpv6_xrlim_allow()",  # net/ipv6/icmp.c
+        learn_mtu="ip6_sk_update_pmtu()",  # net/ipv6/route.c, from udpv6_err()
+        recvmsg="udpv6_recvmsg()",  # net/ipv6/udp.c; ip6_datagram_recv_ctl()
     ),
 }

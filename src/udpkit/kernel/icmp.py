@@ -26,6 +26,21 @@ class IcmpKind:
 PORT_UNREACHABLE = {(4, 3, 3), (6, 1, 4)}
 """(IP version, type, code): no socket took the datagram. The only way in which a host itself refuses."""
 
+PROHIBITED = {(4, 3, 9), (4, 3, 10), (4, 3, 13), (4, 3, 14), (4, 3, 15), (6, 1, 1), (6, 1, 5), (6, 1, 6)}
+"""A rule forbids it: a firewall's, or a route of the type `prohibit`."""
+
+UNREACHABLE = {
+    *((4, 3, code) for code in (0, 1, 2, 5, 6, 7, 8, 11, 12)),
+    *((6, 1, code) for code in (0, 2, 3)),
+}
+"""There is no way to the host, or it does not answer on its link."""
+
+TIME_EXCEEDED = {(4, 11, 0), (6, 3, 0)}
+"""It passed more routers than it may: a loop, or traceroute(8)."""
+
+REASSEMBLY_EXCEEDED = {(4, 11, 1), (6, 3, 1)}
+TOO_BIG = {(4, 3, 4), (6, 2, 0)}
+
 KINDS = {
     (4, 3, 0): IcmpKind("net unreachable", errno.ENETUNREACH, hard=False),
     (4, 3, 1): IcmpKind("host unreachable", errno.EHOSTUNREACH, hard=False),

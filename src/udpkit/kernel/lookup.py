@@ -19,6 +19,9 @@ LOCAL_ADDRESS_SCORE = 16
 PEER_SCORE = 8
 """compute_score() gives 4 for a matching peer address and 4 for its port; connect(2) fixes both."""
 
+DEVICE_SCORE = 4
+"""For a socket that is bound to the interface on which the datagram came."""
+
 FAMILY_SCORE = 1
 """For an IPv4 datagram, a socket of AF_INET goes before one of AF_INET6."""
 
@@ -28,7 +31,7 @@ def score(entry: SocketEntry, source: Endpoint) -> int:
     total = FAMILY_SCORE if entry.local.address.version == source.address.version else 0
     if not unmapped(entry.local.address).is_unspecified:
         total += LOCAL_ADDRESS_SCORE
-    return total + (PEER_SCORE if entry.peer else 0)
+    return total + (PEER_SCORE if entry.peer else 0) + (DEVICE_SCORE if entry.device else 0)
 
 
 def mismatch(entry: SocketEntry, source: Endpoint, destination: Endpoint) -> str | None:
@@ -38,7 +41,9 @@ def mismatch(entry: SocketEntry, source: Endpoint, destination: Endpoint) -> str
         return f"its port is {entry.local.port}"
     if local.version == 4 and destination.address.version == 6:
         return "it takes IPv4 only"
-    # A wildcard of AF_INET6 takes IPv4 too, unless IPV6_V6ONLY is set, which tables do not show.
+    # A wildcard of AF_INET6 takes IPv4 too, unless IPV6_V6ONLY is set, which few tables show.
+    if entry.options.get("IPV6_V6ONLY") and destination.address.version == 4:
+        return "it takes IPv6 only"
     if not local.is_unspecified and local != destination.address:
         return f"its local address is {local}"
     if peer and (unmapped(peer.address), peer.port) != (source.address, source.port):
