@@ -72,7 +72,7 @@ def test_what_lies_before_damage_is_read():
 @pytest.mark.parametrize("cut", range(len(STORY)))
 def test_a_capture_that_was_cut_gives_a_prefix_or_is_no_capture(cut):
     if cut < 24:
-        with pytest.raises(ValueError, match="not a pcap file"):
+        with pytest.raises(ValueError, match="not a capture"):
             read_pcap(STORY[:cut], "x.pcap", source=0)
         return
     source, seen = read_pcap(STORY[:cut], "x.pcap", source=0)

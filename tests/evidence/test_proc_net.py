@@ -28,7 +28,7 @@ def entries(*lines: str, owners=None):
 def test_an_unconnected_socket_has_no_peer(address):
     [entry] = entries(HEADER, row(column(address, 56789), column("::", 0)[-len(column(address, 0)) :]))
     assert entry == SocketEntry(
-        Reference(0, line=2), Endpoint(ip_address(address), 56789), None, inode=7, process=None, drops=0
+        Reference(0, line=2), Endpoint(ip_address(address), 56789), None, inode=7, drops=0, queued=0
     )
 
 

@@ -15,7 +15,8 @@ WAITING = {"07", "0A"}
 
 ENDPOINT = r"(?:[0-9A-F]{8}|[0-9A-F]{32}):[0-9A-F]{4}"
 ROW = re.compile(
-    rf"^ *\d+: (?P<local>{ENDPOINT}) (?P<remote>{ENDPOINT}) (?P<state>[0-9A-F]{{2}}) \S+ \S+ \S+ +\d+ +\d+ "
+    rf"^ *\d+: (?P<local>{ENDPOINT}) (?P<remote>{ENDPOINT}) (?P<state>[0-9A-F]{{2}}) "
+    r"[0-9A-F]{8}:(?P<queued>[0-9A-F]{8}) \S+ \S+ +(?P<uid>\d{1,10}) +\d+ "
     r"(?P<inode>\d{1,20}) \d+ \S+ (?P<drops>\d{1,20})\b",
     re.ASCII,
 )
@@ -28,18 +29,17 @@ def proc_net_udp(
 
     `owners` names the programs of inodes. Lines that are not rows of the table are passed over.
     """
-    entries = [
-        SocketEntry(
-            seen=Reference(source, line=number),
-            local=_endpoint(row["local"]),
-            peer=_endpoint(row["remote"]) if row["state"] == ESTABLISHED else None,
-            inode=int(row["inode"]),
-            process=owners.get(int(row["inode"])),
-            drops=int(row["drops"]),
-        )
-        for number, row in _rows(text)
-    ]
+    entries = [_entry(row, Reference(source, line=number), owners) for number, row in _rows(text)]
     return SocketTable(entries, time_ns, host)
+
+
+def proc_net_udp_row(line: str, seen: Reference) -> SocketEntry | None:
+    """The socket in one line of /proc/net/udp or /proc/net/udp6."""
+    row = ROW.match(line)
+    # A row of /proc/net/tcp goes on behind what would be the drops.
+    if row is None or line[row.end() :].strip() or len(row["local"]) != len(row["remote"]):
+        return None
+    return _entry(row, seen, {})
 
 
 def proc_net_waiting_ports(text: str) -> set[int]:
@@ -51,6 +51,19 @@ def _rows(text: str) -> Iterator[tuple[int, re.Match[str]]]:
     for number, line in enumerate(text.splitlines(), start=1):
         if (row := ROW.match(line)) and len(row["local"]) == len(row["remote"]):
             yield number, row
+
+
+def _entry(row: re.Match[str], seen: Reference, owners: Mapping[int, str]) -> SocketEntry:
+    inode = int(row["inode"])
+    return SocketEntry(
+        seen=seen,
+        local=_endpoint(row["local"]),
+        peer=_endpoint(row["remote"]) if row["state"] == ESTABLISHED else None,
+        inode=inode,
+        process=owners.get(inode),
+        drops=int(row["drops"]),
+        queued=int(row["queued"], 16),
+    )
 
 
 def _endpoint(column: str) -> Endpoint:
