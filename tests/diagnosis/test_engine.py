@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from udpkit.diagnosis import RULES, diagnose, rules
 from udpkit.facts import Case
 
-from .build import capture, case, refused, sent, socket, tables
+from .build import SECOND, capture, case, messages, refused, sent, socket, tables
 
 ENDPOINTS = [
     f"{host}:{port}" for host in ("10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.255") for port in (53, 700, 999)
@@ -27,11 +27,12 @@ MOMENTS = st.tuples(st.sampled_from([None, 0.5, 2.5, 9]), st.lists(SOCKETS, max_
 
 @given(st.lists(STEPS, max_size=12), st.lists(STEPS, max_size=4), st.lists(MOMENTS, max_size=3))
 def test_any_case_is_diagnosed_and_always_in_the_same_way(steps, more, moments):
-    one = case(capture(*steps), capture(*more, source=9), tables=tables(*moments))
+    seen = capture(*steps), capture(*more, source=9)
+    one = case(*seen, tables=tables(*moments))
     found = diagnose(one)
     assert found == diagnose(one)
     assert len({(each.code, each.client, each.server, each.actual) for each in found}) == len(found)
-    known = {message.seen for message in one.messages} | {
+    known = {message.seen for message in messages(*seen)} | {
         entry.seen for table in one.tables for entry in table.entries
     }
     for each in found:
@@ -43,11 +44,17 @@ def test_any_case_is_diagnosed_and_always_in_the_same_way(steps, more, moments):
 
 CLIENTS = st.sampled_from(["192.0.2.1:1000", "192.0.2.1:53", "192.0.2.2:1000", "192.0.2.3:999"])
 SERVERS = st.sampled_from(["10.0.0.1:53", "10.0.0.1:999", "10.0.0.2:53", "10.0.0.2:999", "10.0.0.255:53"])
+WRONG_SOURCE = {
+    "reply-from-other-address",
+    "reply-from-other-port",
+    "listener-locked-to-first-peer",
+    "nat-moved-port",
+}
 ACTS = st.sampled_from(["ask", "answer", "refuse request", "refuse answer"])
 
 
 @given(st.lists(st.tuples(ACTS, CLIENTS, SERVERS), max_size=16))
-def test_where_every_reply_comes_from_an_address_that_was_asked_nothing_is_found(acts):
+def test_where_every_reply_comes_from_an_address_that_was_asked_no_wrong_source_is_found(acts):
     steps, asked = [], set()
     for act, client, server in acts:
         if act == "ask":
@@ -56,11 +63,11 @@ def test_where_every_reply_comes_from_an_address_that_was_asked_nothing_is_found
             make = refused if act.startswith("refuse") else sent
             ends = (server, client) if act.endswith("answer") else (client, server)
             steps.append(make(*ends))
-    assert diagnose(case(*steps)) == []
+    assert not {one.code for one in diagnose(case(*steps))} & WRONG_SOURCE
 
 
 def test_nothing_seen_is_nothing_found():
-    assert diagnose(Case([], [])) == []
+    assert diagnose(Case([])) == []
 
 
 def test_findings_come_in_the_order_of_their_evidence():
@@ -68,6 +75,42 @@ def test_findings_come_in_the_order_of_their_evidence():
     early = [sent("10.0.0.8:2000", "10.0.0.1:999"), sent("10.0.0.2:999", "10.0.0.8:2000")]
     found = diagnose(case(capture(sent("10.0.0.7:1", "10.0.0.6:1"), *late), capture(*early, source=1)))
     assert [str(each.client) for each in found] == ["10.0.0.8:2000", "10.0.0.9:2000"]
+
+
+def wrong_source(port: int, client: str = "10.0.0.9") -> list:
+    return [
+        sent(f"{client}:{port}", "10.0.0.1:999"),
+        sent("10.0.0.2:999", f"{client}:{port}"),
+        refused("10.0.0.2:999", f"{client}:{port}"),
+    ]
+
+
+def test_what_is_alike_in_all_but_the_clients_port_is_one_finding():
+    [found] = diagnose(case(*wrong_source(2000), *wrong_source(2001), *wrong_source(2002)))
+    assert found.summary.endswith(", and 10.0.0.9 refused it (3 of its ports).")
+    assert str(found.client) == "10.0.0.9:2000"
+    assert found.count == 3
+    assert (found.first, found.last) == (2 * SECOND, 8 * SECOND)
+    assert [seen.packet for seen in found.evidence] == list(range(1, 10))
+
+
+def test_evidence_is_bounded():
+    [found] = diagnose(case(*(step for port in range(2000, 2050) for step in wrong_source(port))))
+    assert (found.count, len(found.evidence)) == (50, 20)
+
+
+def test_other_clients_and_other_severities_are_other_findings():
+    steps = [*wrong_source(2000), *wrong_source(2001)[:2], *wrong_source(2000, client="10.0.0.8")]
+    assert [one.summary.count("of its ports") for one in diagnose(case(*steps))] == [0, 0, 0]
+
+
+def test_a_packet_is_named_with_its_capture_where_there_are_several():
+    [alone] = diagnose(case(capture(*wrong_source(2000))))
+    assert "(packet 3)" in alone.why[2]
+    [found] = diagnose(
+        case(capture(*wrong_source(2000)), capture(sent("10.0.0.7:1", "10.0.0.6:1"), source=1))
+    )
+    assert "(packet 3 of 0.pcap)" in found.why[2]
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)

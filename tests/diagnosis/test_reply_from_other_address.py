@@ -2,6 +2,9 @@
 
 import pytest
 
+from udpkit.diagnosis import diagnose
+
+from . import facts_build as facts
 from .build import codes, findings, refused, sent
 
 CLIENT, ASKED, ACTUAL = "172.17.0.3:38908", "172.16.13.13:56789", "172.17.0.1:56789"
@@ -29,12 +32,15 @@ SILENT = {
         sent("10.0.0.9:123", "10.0.0.1:123"),
         refused("10.0.0.9:123", "10.0.0.1:123"),
     ],
+    "MPLS ping asks an address of 127.0.0.0/8 (RFC 8029)": [
+        sent("10.0.0.9:40000", "127.0.0.1:3503"),
+        sent("10.0.0.1:3503", "10.0.0.9:40000"),
+    ],
     "the capture began after the request": [
         sent(ACTUAL, CLIENT),
         refused(ACTUAL, CLIENT),
         sent(CLIENT, ASKED),
     ],
-    "only the error was captured": [refused(ACTUAL, CLIENT)],
     "of the reply only its refusal was captured": [sent(CLIENT, ASKED), refused(ACTUAL, CLIENT)],
     "another address and another port is a stranger": [sent(CLIENT, ASKED), sent("172.17.0.1:9", CLIENT)],
     "somebody else's datagram": [sent(CLIENT, ASKED), sent(ACTUAL, "172.17.0.3:38909")],
@@ -121,3 +127,13 @@ def test_a_client_on_a_reserved_port_is_a_client():
     """An RPC client takes its port with bindresvport(3)."""
     client, asked, actual = "10.0.0.9:700", "10.0.0.1:2049", "10.1.0.1:2049"
     assert codes(sent(client, asked), sent(actual, client), refused(actual, client)) == [(CODE, "error")]
+
+
+@pytest.mark.parametrize(("bad_requests", "bad_strays"), [(1, 0), (0, 1)])
+def test_an_address_that_does_not_fit_its_checksum_is_none(bad_requests, bad_strays):
+    strays = {ACTUAL: facts.flow(1, 1, bad=bad_strays)}
+    requests = facts.flow(1, bad=bad_requests)
+    refusal = facts.refused(ACTUAL, CLIENT)
+    for errors, expected in ([], []), ([refusal], [CODE]):
+        one = facts.talk(CLIENT, ASKED, requests, None, *errors, strays=strays)
+        assert [found.code for found in diagnose(facts.case(one))] == expected

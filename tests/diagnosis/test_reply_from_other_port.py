@@ -27,7 +27,7 @@ def test_a_client_that_asks_on_did_not_take_it_for_an_answer():
 
 def test_the_refusal_may_quote_the_reply_as_it_was_before_translation():
     steps = [sent(CLIENT, ASKED), sent(ACTUAL, CLIENT), refused("172.17.0.1:56789", CLIENT)]
-    assert codes(*steps) == [(CODE, "error")]
+    assert codes(*steps) == [("nat-moved-port", "error"), (CODE, "error")]
 
 
 def test_in_ipv6_the_functions_have_their_own_names():
@@ -59,6 +59,11 @@ SILENT = {
         sent("10.0.0.9:2000", "10.0.0.1:69"),
         sent("10.0.0.1:3000", "10.0.0.9:2000"),
         refused("10.0.0.1:3000", "10.0.0.9:2000"),
+    ],
+    "a PROFINET client that goes on asking": [
+        sent("10.0.0.9:49155", "10.0.0.1:34964"),
+        sent("10.0.0.1:49161", "10.0.0.9:49155"),
+        sent("10.0.0.9:49155", "10.0.0.1:34964"),
     ],
     "both sides use one port, and the peer asks from an ephemeral one (ntpdate)": [
         sent("10.0.0.9:123", "10.0.0.1:123"),

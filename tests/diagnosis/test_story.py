@@ -145,7 +145,9 @@ def test_one_exchange_in_two_captures_is_found_once():
     once = codes(*whole)
     assert codes(capture(*whole), capture(*whole, source=1)) == once
     found = findings(capture(*whole[:2]), capture(*whole, source=1))
-    assert [seen.source for seen in found[OTHER].evidence] == [0, 0, 1]
+    # The second saw more requests, and so tells of them.
+    assert [(seen.source, seen.packet) for seen in found[OTHER].evidence] == [(1, 1), (0, 2), (1, 3)]
+    assert "(packet 3 of 1.pcap)" in found[OTHER].why[2]
 
 
 def test_a_request_and_its_reply_may_be_in_different_captures():

@@ -5,14 +5,16 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from udpkit.diagnosis import rules
-from udpkit.diagnosis.conversations import Conversation, conversations, without_copies
 from udpkit.diagnosis.finding import Finding
-from udpkit.facts import Case
+from udpkit.facts import Case, Endpoint, Reference
 
-Find = Callable[[Case, list[Conversation]], Iterable[Finding]]
+Find = Callable[[Case], Iterable[Finding]]
+
+MOST_EVIDENCE = 20
+"""References that a finding keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +39,39 @@ RULES = {rule.code: rule for rule in _load()}
 def diagnose(case: Case) -> list[Finding]:
     """All findings of a case, by the order of their first evidence.
 
-    Several captures are read as one, in the order of their times: a request and its reply may have taken
-    different links.
+    Those of one client's address that are alike in all but its port are one finding.
     """
-    messages = sorted(case.messages, key=lambda message: message.time_ns)
-    put_together = conversations(without_copies(messages))
-    findings = [finding for rule in RULES.values() for finding in rule.find(case, put_together)]
+    alike: dict[object, list[Finding]] = {}
+    for rule in RULES.values():
+        for one in rule.find(case):
+            client = one.client.address if isinstance(one.client, Endpoint) else one.client
+            key = (one.code, one.severity, client, one.server, one.actual, one.process)
+            alike.setdefault(key, []).append(one)
+    findings = [_merged(several) for several in alike.values()]
     return sorted(findings, key=lambda finding: (finding.first or 0, finding.code))
+
+
+def _merged(alike: list[Finding]) -> Finding:
+    """The first of them, with what the others add."""
+    ports = {one.client.port for one in alike if isinstance(one.client, Endpoint)}
+    return replace(
+        alike[0],
+        summary=_of_ports(alike[0].summary, len(ports)),
+        count=sum(one.count for one in alike),
+        first=min((one.first for one in alike if one.first is not None), default=None),
+        last=max((one.last for one in alike if one.last is not None), default=None),
+        evidence=_bounded(alike),
+    )
+
+
+def _of_ports(summary: str, ports: int) -> str:
+    return f"{summary.removesuffix('.')} ({ports} of its ports)." if ports > 1 else summary
+
+
+def _bounded(alike: list[Finding]) -> list[Reference]:
+    evidence: dict[Reference, None] = {}
+    for one in alike:
+        evidence.update(dict.fromkeys(one.evidence))
+        if len(evidence) >= MOST_EVIDENCE:
+            break
+    return list(evidence)[:MOST_EVIDENCE]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from udpkit.facts import Endpoint, Reference
+from udpkit.facts import Endpoint, Network, Reference
 
 Severity = Literal["error", "warning", "note"]
 
@@ -25,15 +25,17 @@ class Offer:
 class Finding:
     """One fault, once for each client and server that it hits.
 
-    `actual` is what came instead of `server`, where that applies. `first` and `last` are nanoseconds since
-    the epoch, None where the evidence has no times. `why` has a step for each thing that a kernel did.
+    `client` is a network where all its hosts are hit, and None where nobody knows whom it hits; `server` is
+    None where no single one is at fault. `actual` is what came instead of `server`, where that applies.
+    `first` and `last` are nanoseconds since the epoch, None where the evidence has no times. `why` has a step
+    for each thing that a kernel did.
     """
 
     code: str
     severity: Severity
     summary: str
-    client: Endpoint
-    server: Endpoint
+    client: Endpoint | Network | None
+    server: Endpoint | None
     actual: Endpoint | None
     process: str | None
     count: int

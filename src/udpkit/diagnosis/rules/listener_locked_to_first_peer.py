@@ -4,14 +4,24 @@
 
 In two socket tables: a socket that waited on a wildcard address and is later connected, with a local
 address that the first datagram did not ask for, or with other clients' datagrams refused since then.
-Without a capture that is only a warning, since the tables do not tell which address clients ask. In a
-capture alone: the first datagram of a client is accepted, the reply comes from another address and is
-refused, and then the address that was asked refuses the client too. That is only a warning: the program may
-have ended for another reason.
+Where nothing was captured of what its first peer sent, that is only a warning, since the tables do not tell
+which address clients ask.
+
+In a capture, where the tables know nothing of that port: the first datagram of a client is accepted, the
+reply comes from another address and is refused, and then the address that was asked refuses the client too.
+That is only a warning: the program may have ended for another reason.
+
+In a log of strace: a socket on a wildcard address got a datagram, mostly with MSG_PEEK, and was then
+connected to its sender: a warning, and an error if the socket was told afterwards that it was refused.
+
+On a live host (`udpkit check`), which is seen once: a socket that is connected to what looks like a client's
+port, while no other socket waits on its own port. A warning if the command line of its program names that
+port, otherwise a note: it may always have been connected.
 
 Silent: a listener that, as a capture shows, is connected to its only client through the address which that
 client uses; a server that opened another socket to wait on (`socat UDP-LISTEN:53,fork`); a listener that
-ended, unless the refusal of its own reply ended it.
+ended, unless the refusal of its own reply ended it; on a live host a program whose command line names the
+peer's port, and a port that the kernel gives to clients, unless the command line names it.
 
 ## Why it happens
 
@@ -33,13 +43,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from udpkit.diagnosis.conversations import FIRST_CLIENT_PORT, Conversation
 from udpkit.diagnosis.finding import Finding
-from udpkit.facts import Address, Case, Endpoint, IcmpError, Reference, SocketEntry, SocketTable
+from udpkit.diagnosis.locked_now import locked_now
+from udpkit.diagnosis.refusals import refusals_of, refused_requests
+from udpkit.diagnosis.traced_locks import CODE, locked
+from udpkit.diagnosis.why import first_and_last, place
+from udpkit.facts import Address, Case, Conversation, Endpoint, Errors, SocketEntry, SocketTable
 from udpkit.kernel.functions import FUNCTIONS
 from udpkit.kernel.lookup import lookup, mismatch, plain, unmapped
 
-CODE = "listener-locked-to-first-peer"
+FIRST_CLIENT_PORT = 512
+"""Not even rresvport(3) and bindresvport(3) give a client a lower port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,27 +75,51 @@ class Lock:
         """Does any socket of the host take such a datagram while the lock is there?"""
         return lookup(self.table.entries, source, destination) is not None
 
-    def was_gone(self, time_ns: int) -> bool:
-        """It may have left by then: where a table has no time, nobody knows."""
-        return self.gone is not None and (self.gone.time_ns is None or self.gone.time_ns < time_ns)
+    def was_gone(self, time_ns: int | None) -> bool:
+        """It may have left by then: where a time is missing, nobody knows."""
+        return self.gone is not None and not is_before(time_ns, self.gone.time_ns)
 
 
-def find(case: Case, conversations: list[Conversation]) -> Iterator[Finding]:
-    for lock in _locks(case):
-        addresses = _addresses_asked(lock, conversations)
-        for victim in conversations:
+def is_before(time_ns: int | None, other_ns: int | None) -> bool:
+    return time_ns is not None and other_ns is not None and time_ns <= other_ns
+
+
+def find(case: Case) -> Iterator[Finding]:
+    yield from _of_traces(case)
+    yield from locked_now(case)
+    locks = list(_locks(case))
+    told = {lock.peer for lock in locks}
+    for lock in locks:
+        was_heard = False
+        addresses = _addresses_asked(lock, case.conversations)
+        for victim in case.conversations:
+            was_heard |= victim.client == lock.peer and victim.server.port == lock.local.port
             if victim.server.address not in addresses:
                 continue  # that may be another host
-            refusals = _refusals(lock, victim, conversations)
+            refusals = _refusals(lock, victim, case.conversations)
             if not lock.takes(victim.client, victim.server) and (refusals or _will_be_refused(lock, victim)):
-                yield _locked(lock, victim, refusals)
-        if not case.messages and not _others_wait(lock):
+                was_heard = True
+                told.add(victim.client)
+                yield _locked(case, lock, victim, refusals)
+        if not was_heard and not _others_wait(lock):
             yield _locked_only_in_tables(lock)
-    if not case.tables:
-        yield from (_seen_from_outside(one) for one in conversations if _accepted_then_refused(one))
+    in_tables = {entry.local.port for table in case.tables for entry in table.entries}
+    # A listener that was locked to one client may have been to another, at another time.
+    never_locked = in_tables - {lock.local.port for lock in locks}
+    yield from (
+        _seen_from_outside(case, one)
+        for one in case.conversations
+        if one.client not in told and one.server.port not in never_locked and _accepted_then_refused(one)
+    )
 
 
-def _addresses_asked(lock: Lock, conversations: list[Conversation]) -> set[Address]:
+def _of_traces(case: Case) -> Iterator[Finding]:
+    """What a socket table shows as well is told from there."""
+    in_tables = {lock.peer for lock in _locks(case)}
+    yield from (one for one in locked(case) if one.client not in in_tables)
+
+
+def _addresses_asked(lock: Lock, conversations: Sequence[Conversation]) -> set[Address]:
     """The addresses of the locked listener's host, as far as its first peer's datagrams tell."""
     asked = {
         one.server.address
@@ -119,16 +157,16 @@ def _gone(later: Sequence[SocketTable], locked: SocketEntry) -> SocketTable | No
     return next((table for table in later if not has_it(table)), None)
 
 
-def _refusals(lock: Lock, victim: Conversation, conversations: list[Conversation]) -> list[IcmpError]:
+def _refusals(lock: Lock, victim: Conversation, conversations: Sequence[Conversation]) -> list[Errors]:
     """The victim's refused requests for which the lock is to blame."""
     if victim.server.port != lock.local.port:
         return []
-    refused_itself = any(one.client == lock.peer and one.refusals_of(lock.local) for one in conversations)
+    refused_itself = any(one.client == lock.peer and refusals_of(one, lock.local) for one in conversations)
     return [
-        error
-        for error in victim.refused_requests
-        if (lock.waited_ns is None or lock.waited_ns < error.time_ns)
-        and (refused_itself or not lock.was_gone(error.time_ns))
+        one
+        for one in refused_requests(victim)
+        if not is_before(one.last.time_ns, lock.waited_ns)
+        and (refused_itself or not lock.was_gone(one.first.time_ns))
     ]
 
 
@@ -143,7 +181,7 @@ def _will_be_refused(lock: Lock, victim: Conversation) -> bool:
     )
 
 
-def _locked(lock: Lock, victim: Conversation, refusals: list[IcmpError]) -> Finding:
+def _locked(case: Case, lock: Lock, victim: Conversation, refusals: list[Errors]) -> Finding:
     client, server, local = victim.client, victim.server, lock.local
     return Finding(
         code=CODE,
@@ -154,15 +192,15 @@ def _locked(lock: Lock, victim: Conversation, refusals: list[IcmpError]) -> Find
         server=server,
         actual=local,
         process=lock.after.process or lock.before.process,
-        count=len(refusals),
-        first=victim.requests[0].time_ns,
-        last=victim.requests[-1].time_ns,
-        why=_why(lock, victim, refusals),
-        evidence=[lock.before.seen, lock.after.seen, *_seen(refusals)],
+        count=sum(one.count for one in refusals),
+        first=victim.requests.first.time_ns if victim.requests else None,
+        last=victim.requests.last.time_ns if victim.requests else None,
+        why=_why(case, lock, victim, refusals),
+        evidence=[lock.before.seen, lock.after.seen, *first_and_last(refusals)],
     )
 
 
-def _why(lock: Lock, victim: Conversation, refusals: list[IcmpError]) -> list[str]:
+def _why(case: Case, lock: Lock, victim: Conversation, refusals: list[Errors]) -> list[str]:
     client, server = victim.client, victim.server
     functions = FUNCTIONS[client.address.version]
     steps = [
@@ -175,11 +213,11 @@ def _why(lock: Lock, victim: Conversation, refusals: list[IcmpError]) -> list[st
     reason = mismatch(lock.after, client, server)
     if not refusals:
         return [*steps, f"{functions.lookup} on the server: a datagram to {server} will not fit: {reason}."]
-    refused = refusals[0]
+    refused = refusals[0].last if is_before(refusals[0].first.time_ns, lock.waited_ns) else refusals[0].first
     if lock.was_gone(refused.time_ns):
         steps += [
             f"{functions.hear} on the server: the refusal of its reply became ECONNREFUSED on the connected "
-            f"socket, and the program closed it: it had left the table before {refused.seen}.",
+            f"socket, and the program closed it: it had left the table before {place(case, refused.seen)}.",
             f"{functions.lookup} on the server, next datagram to {server}: there is no socket any more. The "
             f"locked one would not have taken it either: {reason}.",
         ]
@@ -191,7 +229,7 @@ def _why(lock: Lock, victim: Conversation, refusals: list[IcmpError]) -> list[st
     return [
         *steps,
         f"{functions.refuse} on the server: nobody to deliver to, so it answers port unreachable "
-        f"({refused.seen}).",
+        f"({place(case, refused.seen)}).",
         f"{functions.hear} on the client: its socket is connected to {server}, so its next call fails with "
         "ECONNREFUSED, once.",
     ]
@@ -224,24 +262,24 @@ def _locked_only_in_tables(lock: Lock) -> Finding:
 
 def _accepted_then_refused(conversation: Conversation) -> bool:
     """The first request was accepted, a reply from another address was refused, a later request too."""
-    refused = conversation.refused_requests
+    refused, requests = refused_requests(conversation), conversation.requests
     strays = [stray for stray in conversation.strays if stray.port == conversation.server.port]
     return (
         len(strays) == 1
+        and requests is not None
         and not conversation.replies
         and bool(refused)
-        and bool(conversation.refusals_of(strays[0]))
-        and conversation.requests[0].time_ns
-        <= conversation.strays[strays[0]][0].time_ns
-        <= refused[0].time_ns
+        and bool(refusals_of(conversation, strays[0]))
+        and requests.first.order <= conversation.strays[strays[0]].first.order <= refused[0].first.order
     )
 
 
-def _seen_from_outside(victim: Conversation) -> Finding:
+def _seen_from_outside(case: Case, victim: Conversation) -> Finding:
     client, server = victim.client, victim.server
     actual = next(stray for stray in victim.strays if stray.port == server.port)
+    requests = first_and_last([victim.requests])
     functions = FUNCTIONS[client.address.version]
-    refused = victim.refused_requests[0]
+    refused = refused_requests(victim)
     return Finding(
         code=CODE,
         severity="warning",
@@ -251,21 +289,17 @@ def _seen_from_outside(victim: Conversation) -> Finding:
         server=server,
         actual=actual,
         process=None,
-        count=len(victim.refused_requests),
-        first=victim.requests[0].time_ns,
-        last=victim.requests[-1].time_ns,
+        count=sum(one.count for one in refused),
+        first=victim.requests.first.time_ns if victim.requests else None,
+        last=victim.requests.last.time_ns if victim.requests else None,
         why=[
             f"{functions.lookup} on the server: the first datagram found a socket "
-            f"({victim.requests[0].seen}).",
+            f"({place(case, requests[0])}).",
             f"{functions.connect} on the server: a program that connects its listener to {client} fixes the "
             f"route's source, {actual.address}, as its local address; an unconnected one would not have "
             "been told that its reply was refused.",
             f"{functions.refuse} on the server: no socket for {server} any more, so it answers port "
-            f"unreachable ({refused.seen}).",
+            f"unreachable ({place(case, refused[0].first.seen)}).",
         ],
-        evidence=[victim.requests[0].seen, victim.strays[actual][0].seen, *_seen(victim.refused_requests)],
+        evidence=[requests[0], victim.strays[actual].first.seen, *first_and_last(refused)],
     )
-
-
-def _seen(errors: list[IcmpError]) -> list[Reference]:
-    return [error.seen for error in errors]

@@ -9,7 +9,10 @@ no refusal was seen: an unconnected client receives such a reply, with the wrong
 
 Silent: where both sides use the same port (NTP, SIP: any peer may speak first) or the client a well-known
 one, where the address asked is a broadcast or multicast address, which anyone may answer, where it answered
-as well, and where the client went on to talk to the other address.
+as well, where it is a loopback address that another host asked (MPLS ping), and where the client went on to
+talk to the other address.
+
+Silent, too, where the checksums of the requests or of the reply say that addresses or ports may be wrong.
 
 ## Why it happens
 
@@ -30,24 +33,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from udpkit.diagnosis.conversations import Conversation
 from udpkit.diagnosis.finding import Finding
-from udpkit.diagnosis.why import on_the_client
-from udpkit.facts import Case, Endpoint, SocketEntry
+from udpkit.diagnosis.refusals import distorted, refusals_of
+from udpkit.diagnosis.why import first_and_last, on_the_client
+from udpkit.facts import Case, Conversation, Endpoint, SocketEntry
 from udpkit.kernel.functions import FUNCTIONS
 from udpkit.kernel.lookup import plain
 
 CODE = "reply-from-other-address"
 
 
-def find(case: Case, conversations: list[Conversation]) -> Iterator[Finding]:
-    for conversation in conversations:
-        if conversation.replies:
-            continue
-        for actual, strays in conversation.strays.items():
-            if actual.port != conversation.server.port:
+def find(case: Case) -> Iterator[Finding]:
+    for conversation in case.conversations:
+        asked, client = conversation.server.address, conversation.client.address
+        if conversation.replies or (asked.is_loopback and not client.is_loopback):
+            continue  # MPLS ping asks 127.0.0.0/8 of other hosts, whose answers cannot come from there
+        for actual, flow in conversation.strays.items():
+            if actual.port != conversation.server.port or distorted(conversation, actual):
                 continue
-            refusals = conversation.refusals_of(actual)
+            refusals = refusals_of(conversation, actual)
             sender = _sender(case, actual, conversation.client)
             outcome = f"and {conversation.client.address} refused it" if refusals else "which it never asked"
             yield Finding(
@@ -59,14 +63,13 @@ def find(case: Case, conversations: list[Conversation]) -> Iterator[Finding]:
                 server=conversation.server,
                 actual=actual,
                 process=sender.process if sender else None,
-                count=len(strays),
-                first=strays[0].time_ns,
-                last=strays[-1].time_ns,
-                why=_why(conversation, actual, sender),
+                count=flow.count,
+                first=flow.first.time_ns,
+                last=flow.last.time_ns,
+                why=_why(case, conversation, actual, sender),
                 evidence=[
-                    conversation.requests[0].seen,
-                    *(stray.seen for stray in strays),
-                    *(error.seen for error in refusals),
+                    *first_and_last([conversation.requests])[:1],
+                    *first_and_last([flow, *refusals]),
                     *([sender.seen] if sender else []),
                 ],
             )
@@ -81,7 +84,7 @@ def _sender(case: Case, actual: Endpoint, client: Endpoint) -> SocketEntry | Non
     return None
 
 
-def _why(conversation: Conversation, actual: Endpoint, sender: SocketEntry | None) -> list[str]:
+def _why(case: Case, conversation: Conversation, actual: Endpoint, sender: SocketEntry | None) -> list[str]:
     client = conversation.client
     functions = FUNCTIONS[client.address.version]
     step = (
@@ -92,4 +95,4 @@ def _why(conversation: Conversation, actual: Endpoint, sender: SocketEntry | Non
         else f"{functions.route} on the server: the socket has no source address of its own, so the reply "
         f"took the one that the route to {client.address} prefers: {actual.address}."
     )
-    return [step, *on_the_client(conversation, actual)]
+    return [step, *on_the_client(case, conversation, actual)]

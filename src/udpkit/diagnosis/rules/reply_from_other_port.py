@@ -8,7 +8,8 @@ client went on asking the old port as if nothing had come.
 
 Silent: for protocols that answer from a new port by design, such as TFTP, where the client goes on with the
 new port; where both sides use the same port (NTP, SIP: either may ask from another one) or the client a
-well-known one; and where the port asked answered as well.
+well-known one; where the port asked answered as well; and where the checksums say that addresses or ports
+may be wrong.
 
 ## Why it happens
 
@@ -27,41 +28,45 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from udpkit.diagnosis.conversations import Conversation
 from udpkit.diagnosis.finding import Finding
-from udpkit.diagnosis.why import on_the_client
-from udpkit.facts import Case, Datagram, Endpoint
+from udpkit.diagnosis.refusals import distorted, refusals_of
+from udpkit.diagnosis.services import OTHER_PORT
+from udpkit.diagnosis.why import first_and_last, on_the_client
+from udpkit.facts import Case, Conversation, Endpoint, Flow
 
 CODE = "reply-from-other-port"
-TFTP = 69
-"""Answers from a new port by design; a refusal there only says that the client had gone."""
 
 
-def find(_case: Case, conversations: list[Conversation]) -> Iterator[Finding]:
-    for conversation in conversations:
-        if conversation.replies or conversation.server.port == TFTP:
+def find(case: Case) -> Iterator[Finding]:
+    for conversation in case.conversations:
+        if conversation.replies or conversation.server.port in OTHER_PORT:
             continue
-        for actual, strays in conversation.strays.items():
-            refused = bool(conversation.refusals_of(actual))
-            if actual.address != conversation.server.address:
+        for actual, flow in conversation.strays.items():
+            refused = bool(refusals_of(conversation, actual))
+            if actual.address != conversation.server.address or distorted(conversation, actual):
                 continue
-            if refused or _asked_on(conversation, strays[0]):
-                yield _finding(conversation, actual, strays)
+            if refused or _asked_on(conversation, flow):
+                yield _finding(case, conversation, actual, flow)
 
 
-def _asked_on(conversation: Conversation, stray: Datagram) -> bool:
-    """Did the client go on asking after the stray, as if it had heard nothing?"""
-    return conversation.requests[-1].time_ns > stray.time_ns
+def _asked_on(conversation: Conversation, strays: Flow) -> bool:
+    """Did the client go on asking after the stray, as if it had heard nothing? Two clocks would not tell."""
+    requests = conversation.requests
+    return (
+        requests is not None
+        and requests.last.seen.source == strays.first.seen.source
+        and requests.last.order > strays.first.order
+    )
 
 
-def _finding(conversation: Conversation, actual: Endpoint, strays: list[Datagram]) -> Finding:
+def _finding(case: Case, conversation: Conversation, actual: Endpoint, strays: Flow) -> Finding:
     client, server = conversation.client, conversation.server
-    refusals = conversation.refusals_of(actual)
+    refusals = refusals_of(conversation, actual)
     why = [
         f"The reply left the server's host from port {actual.port}: network address translation moved it "
         "(nf_nat_l4proto_unique_tuple(): the tuple it wanted was taken), or the server answers from another "
         "socket.",
-        *on_the_client(conversation, actual),
+        *on_the_client(case, conversation, actual),
     ]
     outcome = f"and {client.address} refused it" if refusals else "which it never asked"
     return Finding(
@@ -72,13 +77,12 @@ def _finding(conversation: Conversation, actual: Endpoint, strays: list[Datagram
         server=server,
         actual=actual,
         process=None,
-        count=len(strays),
-        first=strays[0].time_ns,
-        last=strays[-1].time_ns,
+        count=strays.count,
+        first=strays.first.time_ns,
+        last=strays.last.time_ns,
         why=why,
         evidence=[
-            conversation.requests[0].seen,
-            *(stray.seen for stray in strays),
-            *(error.seen for error in refusals),
+            *first_and_last([conversation.requests])[:1],
+            *first_and_last([strays, *refusals]),
         ],
     )

@@ -1,0 +1,164 @@
+"""A host refuses what it is asked: no socket has that port.
+
+## What it sees
+
+A request, and ICMP port unreachable about it from the very address that was asked. Nobody listened from the
+start; or the server had answered before and its program has ended. Socket tables of that host, where there
+are any, say more. It is an error while nothing answers; a note where answers came afterwards (the program
+had not started yet, or restarted, or one of several servers behind the address is down), where a
+peer-to-peer program meets peers that have gone, where the protocol is asked on the off chance (NetBIOS,
+NAT-PMP), or where the socket closed at the end of an exchange. A table that shows a socket on the port
+makes it a warning: the program may have started later, or a firewall's REJECT may pose as the host.
+
+In a log of strace: a call failed with ECONNREFUSED. The summary says which datagram of the socket that is
+about: the error was kept in the socket until its next call, whichever that was. A warning, since the log
+does not show who refused, except in the error queue.
+
+Silent: where the refused datagram was a reply (`late-reply`), where the refusal came from another address
+than the one asked (`prohibited`), where the port is bound elsewhere on the host (`listens-elsewhere`) or
+its listener was connected to one peer (`listener-locked-to-first-peer`), where the kernel says that its
+firewall dropped the datagram (`prohibited`), and for port scans and traceroute,
+whose ends are refusals.
+
+## Why it happens
+
+No program has bound the port: it was not started, it crashed, it lives in another network namespace, or the
+port is wrong. The kernel then answers with ICMP port unreachable. A connected client hears ECONNREFUSED
+once for each error; an unconnected one hears nothing.
+
+## Example
+
+    172.16.0.62:40000 > 172.16.0.46:8888 UDP, 1 byte
+    172.16.0.46 > 172.16.0.62 ICMP port unreachable
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from udpkit.diagnosis.dropped import is_rejected, rejections
+from udpkit.diagnosis.errors import (
+    finding,
+    known,
+    on_the_sender,
+    seconds,
+    total,
+)
+from udpkit.diagnosis.finding import Finding, Severity
+from udpkit.diagnosis.listeners import (
+    connected_there,
+    tables_of_server,
+    takers,
+    there_all_along,
+    waits_elsewhere,
+)
+from udpkit.diagnosis.refusals import refused_requests
+from udpkit.diagnosis.services import SPECULATIVE, is_group, is_service, may_be_reversed, reversed_ends
+from udpkit.diagnosis.shapes import Shapes, shapes
+from udpkit.diagnosis.traced_errors import refused_calls
+from udpkit.diagnosis.why import place
+from udpkit.facts import Case, Conversation, Errors
+from udpkit.kernel.functions import FUNCTIONS
+
+CODE = "nobody-listens"
+SAME_PORT = 2
+"""Where both ends use one port, as with NTP, a single refusal may be about an answer."""
+PERSISTENT = 2.0
+"""Seconds of refusals after which it is no exchange that merely ended."""
+
+
+def find(case: Case) -> Iterator[Finding]:
+    yield from refused_calls(case, CODE)
+    seen_shapes = shapes(case)
+    by_firewall = rejections(case)
+    for one in case.conversations:
+        refusals = refused_requests(one)
+        if (
+            refusals
+            and not is_rejected(one, by_firewall)
+            and _is_about_a_port(case, one, refusals, seen_shapes)
+        ):
+            yield _finding(case, one, refusals, seen_shapes)
+
+
+def _is_about_a_port(case: Case, one: Conversation, refusals: Sequence[Errors], seen_shapes: Shapes) -> bool:
+    """Nothing but the missing socket explains the refusal."""
+    return not (
+        one.strays
+        or one.about_replies()  # the client was gone, too: the end of an exchange
+        or is_group(one.server.address)
+        or reversed_ends(one.client, one.server)
+        or seen_shapes.sweeps(one)
+        or (one.client.port == one.server.port and total(refusals) < SAME_PORT)
+        or connected_there(case, one)
+        or waits_elsewhere(case, one)
+        or there_all_along(case, one, refusals)
+    )
+
+
+def _finding(case: Case, one: Conversation, refusals: Sequence[Errors], seen_shapes: Shapes) -> Finding:
+    severity, reason = _judge(case, one, refusals, seen_shapes)
+    functions = FUNCTIONS[one.server.address.version]
+    return finding(
+        code=CODE,
+        severity=severity,
+        summary=f"{known(one.client)} asked {one.server}, and {one.server.address} refused it: {reason}.",
+        one=one,
+        errors=refusals,
+        why=[
+            f"{functions.lookup} on the server: no socket takes a datagram from {known(one.client)} to "
+            f"{one.server}{_as_tables_show(case, one)}.",
+            f"{functions.refuse} on the server: nobody to deliver to, so it answers port unreachable "
+            f"({place(case, refusals[0].first.seen)}).",
+            on_the_sender("client", refusals[0].error),
+        ],
+        more=[
+            *([one.replies.last.seen] if one.replies else []),
+            *(entry.seen for _, entry in takers(case, one)),
+        ],
+    )
+
+
+def _judge(
+    case: Case, one: Conversation, refusals: Sequence[Errors], seen_shapes: Shapes
+) -> tuple[Severity, str]:
+    replies, first = one.replies, min(each.first.order for each in refusals)
+    last = max(each.last.order for each in refusals)
+    if replies and replies.last.order > last:
+        if one.requests and one.requests.count == 1:
+            return "note", (
+                "yet the same request was answered, too: one of several servers behind the address is down"
+            )
+        if replies.first.order > first:
+            return "note", "nobody listened there at first, but answers came later"
+        return "note", (
+            "answers came before and after, so its program restarted, or one of several servers behind the "
+            "address is down"
+        )
+    if replies and replies.last.order > first:
+        return "note", "answers came between the refusals: one of several servers behind the address is down"
+    if replies:
+        ended = f"it had answered {replies.count} times, so its program has ended or its socket was closed"
+        at_an_end = (seconds(refusals) or 0) < PERSISTENT and not is_service(one.server.port)
+        return ("note" if at_an_end else "error"), ended
+    if may_be_reversed(one.client, one.server, heard=one.requests is not None):
+        return "note", (
+            "nobody listens there, or this was an answer to a client that had gone, and the question was not "
+            "captured"
+        )
+    if seen_shapes.among_peers(one):
+        return "note", "nobody listens there any more; this client asks many peers, and some have gone"
+    if one.server.port in SPECULATIVE:
+        return "note", "nobody listens there; this protocol is asked on the off chance"
+    if found := takers(case, one):
+        holder = found[0][1]
+        return "warning", (
+            f"yet the socket table shows {holder.process or 'a socket'} on {holder.local}, so it started "
+            "later or has ended since, or a firewall's REJECT spoke for the host"
+        )
+    return "error", "nobody listens on that port"
+
+
+def _as_tables_show(case: Case, one: Conversation) -> str:
+    sure = any(certain for _, certain in tables_of_server(case, one))
+    return ", and the host's socket table has none either" if sure and not takers(case, one) else ""

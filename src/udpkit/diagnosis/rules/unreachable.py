@@ -1,0 +1,115 @@
+"""Datagrams do not get to the host: no route, or nobody answers on its link.
+
+## What it sees
+
+An ICMP error that says so: net, host or address unreachable, no route, protocol unreachable, beyond scope.
+The summary tells who sent it. From the client's own host it means that the host did not find the neighbour
+on its own link, from a router that the router has no route or did not find the neighbour there. Or one
+router says again and again, to a client that keeps asking, that a datagram passed too many others: a loop,
+or a TTL that is too small. It is an error while nothing comes back, a warning where answers came before and
+for a TTL that ran out, a note where they came afterwards or where a peer-to-peer program asked.
+
+In a log of strace: a call failed with EHOSTUNREACH, ENETUNREACH, EHOSTDOWN or the like, and so about which
+datagram. Only a note where the own host may have said so, without any datagram having left.
+
+Silent: for port scans and traceroute, which live on such errors, and for an answer from the wrong address.
+
+## Why it happens
+
+The last router, or the client itself where the server is on its own link, asks for the server's link
+address (ARP, neighbour discovery), three times, a second apart; then it gives up and reports host
+unreachable (IPv6: address unreachable). Without a route for the destination, or with one of the type
+`unreachable`, it says so at once. A server's answer may meet the same fate. Linux tells the program only if
+its socket asks for it (IP_RECVERR).
+
+## Example
+
+    10.0.0.9:40000 > 10.1.0.1:53 UDP, 28 bytes
+    10.0.0.254 > 10.0.0.9 ICMP host unreachable
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from udpkit.diagnosis.errors import (
+    exchange,
+    finding,
+    kind_of,
+    name,
+    of_kind,
+    on_the_sender,
+    seconds,
+    whose,
+)
+from udpkit.diagnosis.finding import Finding, Severity
+from udpkit.diagnosis.shapes import severity_of, shapes
+from udpkit.diagnosis.traced_errors import refused_calls
+from udpkit.diagnosis.why import place
+from udpkit.facts import Case, Conversation, Errors, IcmpError
+from udpkit.kernel.functions import FUNCTIONS, Functions
+from udpkit.kernel.icmp import TIME_EXCEEDED, UNREACHABLE
+
+CODE = "unreachable"
+NO_NEIGHBOUR = {(4, 3, 1), (6, 1, 3)}
+LOOPS = 3
+"""So many times, over so long, one router says that the TTL ran out before it is no traceroute."""
+LOOP_SECONDS = 1.0
+
+
+def find(case: Case) -> Iterator[Finding]:
+    yield from refused_calls(case, CODE)
+    seen_shapes = shapes(case)
+    for one in case.conversations:
+        if not one.errors or seen_shapes.sweeps(one):
+            continue
+        answers = [each for each in one.about_replies() if each.error.quoted_source == one.server]
+        for errors in (one.about_requests(), answers):
+            if unreachable := of_kind(errors, UNREACHABLE):
+                yield _finding(case, one, unreachable, severity_of(one, unreachable, seen_shapes))
+            elif (ran_out := of_kind(errors, TIME_EXCEEDED)) and _is_no_trace(ran_out):
+                severity = severity_of(one, ran_out, seen_shapes)
+                yield _finding(case, one, ran_out, "warning" if severity == "error" else severity)
+
+
+def _is_no_trace(errors: Sequence[Errors]) -> bool:
+    """One router, several times: traceroute gets each of its errors from another one."""
+    return len(errors) == 1 and errors[0].count >= LOOPS and (seconds(errors) or 0) >= LOOP_SECONDS
+
+
+def _finding(case: Case, one: Conversation, errors: Sequence[Errors], severity: Severity) -> Finding:
+    error = errors[0].error
+    is_request = error.quoted_source == one.client
+    return finding(
+        code=CODE,
+        severity=severity,
+        summary=f"{exchange(one, error)}, but {error.quoted_destination.address} cannot be reached: "
+        f"{name(error)}, says {whose(error.sender, one)}.",
+        one=one,
+        errors=errors,
+        why=[
+            _step(error, FUNCTIONS[error.sender.version]) + f" ({place(case, errors[0].first.seen)}).",
+            on_the_sender("client" if is_request else "server", error),
+        ],
+    )
+
+
+def _step(error: IcmpError, functions: Functions) -> str:
+    address, sender = error.quoted_destination.address, error.sender
+    if kind_of(error) in TIME_EXCEEDED:
+        return (
+            f"{functions.forward} on {sender}: the datagram to {address} had passed as many routers as its "
+            "TTL allows; routers may be sending it in a circle, or the program set a small TTL"
+        )
+    if kind_of(error) in NO_NEIGHBOUR and sender != address:
+        link = "its own link" if sender == error.quoted_source.address else "the last link"
+        silent = (
+            f"{functions.no_neighbour} on {sender}: {address} did not answer on {link} for three seconds, "
+            "so the host is down or has another address"
+        )
+        if sender.version == 6:
+            return silent  # there, a route of the type unreachable says "no route"
+        return f"{silent}; a route of the type unreachable says the same at once, from {functions.no_route}"
+    if sender == address:
+        return f"{functions.reject} on {sender}: the host got the datagram and answered {name(error)} to it"
+    return f"{functions.no_route} on {sender}: it has no route to {address}"

@@ -1,0 +1,130 @@
+"""Servers that leave the source of their answers to the routes, as their system calls show."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from udpkit.diagnosis.finding import Finding
+from udpkit.diagnosis.traces import askers, bound_by, connected, is_wildcard, may_be_client, sent
+from udpkit.diagnosis.why import place
+from udpkit.facts import Calls, Case, Endpoint, TracedSocket
+from udpkit.kernel.functions import FUNCTIONS
+
+CODE = "wildcard-without-pktinfo"
+
+GROUPS = {67, 68, 546, 547, 1900, 3702, 5353, 5355}
+"""Asked by broadcast or multicast, so that none of the host's addresses was asked: DHCP, SSDP, WS-Discovery,
+mDNS, LLMNR."""
+TELLS_ADDRESS = ("IP_PKTINFO", "IPV6_RECVPKTINFO", "IPV6_2292PKTINFO")
+CHOOSES_ROUTE = ("SO_BINDTODEVICE", "IP_UNICAST_IF", "IPV6_UNICAST_IF", "IPV6_PKTINFO")
+"""Options of a program that knows on which interface, or from which address, it answers."""
+MOST_CLIENTS = 8
+"""Of one socket, with findings of their own."""
+JOINS_GROUP = ("_MEMBERSHIP", "_JOIN_GROUP", "_JOIN_SOURCE_GROUP")
+
+
+def answered_without_source(case: Case) -> Iterator[Finding]:
+    """One finding for each client that a wildcard socket answered and did not say from which address.
+
+    Of many clients, one finding for the first of them.
+    """
+    for socket in filter(_is_exposed, case.traces):
+        sent_to: dict[Endpoint | None, list[Calls]] = defaultdict(list)
+        for call in sent(socket):
+            sent_to[call.peer].append(call)
+        hits = [
+            (client, asked, answers)
+            for client, asked in askers(socket)
+            if not (client.port in GROUPS or client.address.is_link_local or may_be_client(socket, client))
+            and (answers := [one for one in sent_to[client] if _is_bare(one, asked)])
+        ]
+        many = len(hits) > MOST_CLIENTS
+        for client, asked, answers in hits[:1] if many else hits:
+            yield _finding(case, socket, client, asked, answers, others=len(hits) - 1 if many else 0)
+
+
+def _is_exposed(socket: TracedSocket) -> bool:
+    return (
+        is_wildcard(socket)
+        and not connected(socket)
+        and (socket.bound is None or socket.bound.port not in GROUPS)
+        and not any(socket.options.get(name) for name in CHOOSES_ROUTE)
+        and not any(name.endswith(JOINS_GROUP) for name in socket.options)
+        and not any(one.peer and _is_group(one.peer) for one in sent(socket))
+    )
+
+
+def _is_group(peer: Endpoint) -> bool:
+    return peer.address.is_multicast or str(peer.address) == "255.255.255.255"
+
+
+def _is_bare(call: Calls, asked: Calls) -> bool:
+    """It answered, and the log shows that no control message chose a source."""
+    return call.pktinfo is False and call.local is None and call.last.order > asked.first.order
+
+
+def _finding(
+    case: Case, socket: TracedSocket, client: Endpoint, asked: Calls, answers: list[Calls], *, others: int
+) -> Finding:
+    server, answer = socket.bound or Endpoint(client.address, 0), answers[0]
+    bind = bound_by(socket)
+    dual = server.address.version == 6 and client.address.version == 4
+    what, routed = ("dual-stack socket", "routed IPv4 address") if dual else ("socket", "routed address")
+    more = f" and {others} others" if others else ""
+    of = f" of {socket.process}" if socket.process else ""
+    moments = [answer.first.time_ns for answer in answers] + [answer.last.time_ns for answer in answers]
+    times = [moment for moment in moments if moment is not None]
+    return Finding(
+        code=CODE,
+        severity="warning",
+        summary=f"The {what} on {server}{of} answers {client}{more} with {answer.name}() and does not say "
+        f"from which address: on a host with several the answer leaves from the {routed}, "
+        "which need not be the one that was asked.",
+        client=client,
+        server=server,
+        actual=None,
+        process=socket.process or None,
+        count=sum(answer.count for answer in answers),
+        first=min(times, default=None),
+        last=max(times, default=None),
+        why=_why(case, socket, server, client, asked, answer, dual),
+        evidence=[
+            *([bind.first.seen] if bind else [socket.first.seen]),
+            asked.first.seen,
+            answer.first.seen,
+        ],
+    )
+
+
+def _why(
+    case: Case,
+    socket: TracedSocket,
+    server: Endpoint,
+    client: Endpoint,
+    asked: Calls,
+    answer: Calls,
+    dual: bool,
+) -> list[str]:
+    functions = FUNCTIONS[client.address.version]
+    option = "IPV6_RECVPKTINFO" if server.address.version == 6 else "IP_PKTINFO"
+    bind = bound_by(socket)
+    bound = (
+        f"bind() to {server} ({place(case, bind.first.seen)})" if bind else f"the socket is bound to {server}"
+    )
+    received = f"{asked.name}() ({place(case, asked.first.seen)})"
+    told = asked.pktinfo or any(socket.options.get(name) for name in TELLS_ADDRESS)
+    four = ", and without IPV6_V6ONLY those of IPv4 too" if dual else ""
+    return [
+        f"{functions.lookup} on the server: {bound}, so it takes what comes to every address{four}.",
+        f"{functions.recvmsg} on the server: {received} was told which address {client} asked, but the "
+        "answer does not use it."
+        if told
+        else f"{functions.recvmsg} on the server: {received} is told who asks, {client}, and not which "
+        f"address was asked: the program did not set {option}, or did not read the control message.",
+        f"{functions.route} on the server: {answer.name}() ({place(case, answer.first.seen)}) brings no "
+        "control message with a source, and the socket has none, so the answer takes the one that the route "
+        f"to {client.address} prefers.",
+        f"{functions.lookup} on the client: where that is another address than the one that was asked, a "
+        "connected socket does not take the answer, and its host refuses it with port unreachable.",
+    ]
