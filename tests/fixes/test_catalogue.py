@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
+from ipaddress import ip_address, ip_network
 
 import pytest
 from hypothesis import given
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from fixes.build import FOUR, SIX
 from udpkit.diagnosis import RULES, Finding
+from udpkit.facts import Endpoint
 from udpkit.fixes import EXCHANGES, FIXES, Fix, advise, fill, values
 from udpkit.lab.commands import resolve
 
@@ -28,7 +31,11 @@ def test_a_fix_says_what_it_is_against_and_what_it_costs(fix: Fix) -> None:
 
 @every_fix
 def test_a_fix_is_commands_with_their_undo_or_advice_with_programs(fix: Fix) -> None:
-    if fix.commands:
+    if not fix.tried:
+        assert bool(fix.commands) != bool(fix.advice)
+        assert not fix.undo
+        assert not fix.servers
+    elif fix.commands:
         assert len(fix.undo) == len(fix.commands)
         assert not fix.advice
         assert not fix.servers
@@ -64,7 +71,7 @@ def test_the_programs_of_a_fix_can_be_run_by_the_lab(fix: Fix, finding: Finding)
 def test_the_words_for_ipv6_are_those_of_its_own_tools(fix: Fix) -> None:
     for line in [*fix.commands, *fix.undo]:
         command = fill(line, values(SIX))
-        assert command.startswith(("ip -6 ", "ip6tables "))
+        assert command.startswith(("ip -6 ", "ip6tables ", "conntrack -D -f ipv6 "))
         assert not {"172.17.0.1", "0.0.0.0"} & set(command.split())
 
 
@@ -112,6 +119,23 @@ def test_a_finding_without_another_address_can_be_advised_on() -> None:
     assert advise(replace(FOUR, actual=None)).fixes
 
 
+def test_what_a_fix_names_must_be_known_to_be_offered() -> None:
+    nobody = replace(FOUR, client=None, server=None)
+    offered = {offer.id for offer in advise(nobody).fixes}
+    fitting = {name: fix for name, fix in FIXES.items() if fix.is_for(nobody) and not fix.folklore}
+    named = {
+        name
+        for name, fix in fitting.items()
+        if "{" in "".join([fix.otherwise or fix.advice, fix.tradeoff, *fix.commands])
+    }
+    assert named
+    assert offered == fitting.keys() - named
+    wildcard = replace(FOUR, server=replace(FOUR.server, address=ip_address("0.0.0.0")))
+    assert {offer.id for offer in advise(wildcard).fixes} == {"bind", "sockets", "tcp"}
+    network = replace(FOUR, client=ip_network("172.17.0.0/16"))
+    assert {offer.id for offer in advise(network).fixes} == fitting.keys()
+
+
 def test_fill_leaves_other_braces_alone() -> None:
     text = "awk '{ print $1 }' {} {A} {a-b} { port } {{port}} {port"
     assert fill(text, {"port": 7}) == "awk '{ print $1 }' {} {A} {a-b} { port } {port} {port"
@@ -130,3 +154,21 @@ def test_fill_refuses_a_name_that_it_does_not_know() -> None:
 def test_what_is_filled_in_is_not_filled_again(placeholders: dict[str, str]) -> None:
     text = " ".join(f"{{{name}}}" for name in placeholders)
     assert fill(text, placeholders) == " ".join(placeholders.values())
+
+
+@pytest.mark.parametrize("server", ["0.0.0.0:0", "0.0.0.0:56789", "[::]:6088", None])
+@every_fix
+def test_no_fix_names_an_address_or_a_port_that_nobody_knows(fix: Fix, server: str | None) -> None:
+    address, _, port = (server or "").rpartition(":")
+    end = Endpoint(ip_address(address.strip("[]")), int(port)) if server else None
+    client = Endpoint(ip_address("fd00::9" if server and "[" in server else "10.0.0.9"), 0)
+    offer = fix.offer("x", replace(FOUR, server=end, actual=None, client=client))
+    words = f"{offer.command} {offer.tradeoff}" if offer else ""
+    assert not re.search(r"0\.0\.0\.0|(?<!fd00)::|port 0|:0\b", words)
+
+
+def test_what_is_offered_for_a_listener_on_all_addresses() -> None:
+    finding = replace(FOUR, code="listener-locked-to-first-peer", server=Endpoint(ip_address("::"), 6088))
+    offers = {offer.id: offer.command for offer in advise(finding).fixes}
+    assert offers.keys() == {"bind", "sockets", "tcp"}
+    assert "the address that clients ask" in offers["bind"]

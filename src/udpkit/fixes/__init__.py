@@ -21,10 +21,15 @@ FIXES: dict[str, Fix] = {
 
 
 def advise(finding: Finding, verified: Mapping[str, bool] = MappingProxyType({})) -> Finding:
-    """The finding with the fixes against it; `verified` tells by id which of those that were tried helped."""
+    """The finding with the fixes against it, unless they name what the finding does not know.
+
+    `verified` tells by id which of those that were tried helped.
+    """
     offers = [
-        fix.offer(fix_id, finding, verified=verified.get(fix_id))
+        offer
         for fix_id, fix in FIXES.items()
-        if fix.is_for(finding) and not fix.folklore
+        if fix.is_for(finding)
+        and not fix.folklore
+        and (offer := fix.offer(fix_id, finding, verified=verified.get(fix_id)))
     ]
     return replace(finding, fixes=offers)

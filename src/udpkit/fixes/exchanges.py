@@ -6,6 +6,7 @@ the lab's own plain program, `nc` is OpenBSD's.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -24,3 +25,6 @@ EXCHANGES = {
 }
 """A server that leaves its source address to the kernel, asked by a client that takes an answer only from
 whom it asked, and by one that takes it from anybody; and netcat with itself."""
+
+NOT_TRIED: Mapping[str, None] = dict.fromkeys(EXCHANGES)
+"""The programs of a fix that does not concern how a server answers."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 
@@ -19,8 +20,9 @@ class Fix:
 
     Its texts may hold placeholders: see `values`. `commands` are shell lines for the server's host, `undo`
     takes them back. A fix that changes the program instead has `advice` for people, and in `servers` and
-    `clients` what takes the place of an exchange's programs, None where it has no meaning. What is `folklore`
-    is passed on in articles and fails: it is tried, but never offered.
+    `clients` what takes the place of an exchange's programs, None where it has no meaning. `otherwise` is the
+    text where a finding lacks what `advice` names. What is `folklore` is passed on in articles and fails: it
+    is tried, but never offered.
     """
 
     title: str
@@ -29,43 +31,62 @@ class Fix:
     commands: Sequence[str] = ()
     undo: Sequence[str] = ()
     advice: str = ""
+    otherwise: str = ""
     servers: Mapping[str, str | None] = field(default_factory=dict)
     clients: Mapping[str, str] = field(default_factory=dict)
     folklore: bool = False
+    tried: bool = True
 
     def is_for(self, finding: Finding) -> bool:
         return finding.code in self.codes
 
     def command(self, finding: Finding) -> str:
-        """What to type or change, fitted to a finding."""
+        """What to type or change, fitted to a finding. Raises KeyError if the finding lacks what it names."""
         return fill(self.advice or " && ".join(self.commands), values(finding))
 
-    def offer(self, fix_id: str, finding: Finding, *, verified: bool | None = None) -> Offer:
-        return Offer(fix_id, self.command(finding), fill(self.tradeoff, values(finding)), verified)
+    def offer(self, fix_id: str, finding: Finding, *, verified: bool | None = None) -> Offer | None:
+        """The fix in the finding's words; None where the finding lacks something that they name."""
+        known = values(finding)
+        for words in (self.advice or " && ".join(self.commands), self.otherwise):
+            with suppress(KeyError):
+                if words:
+                    return Offer(fix_id, fill(words, known), fill(self.tradeoff, known), verified)
+        return None
 
 
 def values(finding: Finding) -> dict[str, str]:
-    """What the placeholders stand for.
+    """What the placeholders stand for. What the finding does not know is left out: a wildcard is no address
+    that clients ask, and port 0 is none.
 
     server: what the client asked, as `address:port` or `[address]:port` · address, port: the same, apart ·
-    actual: the address that answered · client: the client's address · wildcard: 0.0.0.0 or :: · anywhere: the
-    wildcard with the port · iptables: iptables or ip6tables · ip: `ip` or `ip -6` · six: empty or 6, for
-    `nc -{six}ul`.
+    actual: the address that answered · client: the client's address, or the network of the clients ·
+    client_port: the client's port · wildcard: 0.0.0.0 or :: · anywhere: the wildcard with the port ·
+    iptables: iptables or ip6tables · ip: `ip` or `ip -6` · six: empty or 6, for `nc -{six}ul` · family: ipv4
+    or ipv6.
     """
-    six = finding.server.address.version == 6
+    server, actual, client = finding.server, finding.actual, finding.client
+    known = {"client": str(client.address if isinstance(client, Endpoint) else client or "any client")}
+    if isinstance(client, Endpoint) and client.port:
+        known["client_port"] = str(client.port)
+    if actual and not actual.address.is_unspecified:
+        known["actual"] = str(actual.address)
+    if server is None:
+        return known
+    six = server.address.version == 6
     wildcard = IPv6Address(0) if six else IPv4Address(0)
-    return {
-        "server": str(finding.server),
-        "address": str(finding.server.address),
-        "port": str(finding.server.port),
-        "actual": str((finding.actual or finding.server).address),
-        "client": str(finding.client.address),
+    known |= {
         "wildcard": str(wildcard),
-        "anywhere": str(Endpoint(wildcard, finding.server.port)),
         "iptables": "ip6tables" if six else "iptables",
         "ip": "ip -6" if six else "ip",
         "six": "6" if six else "",
+        "family": "ipv6" if six else "ipv4",
     }
+    if server.port:
+        known |= {"port": str(server.port), "anywhere": str(Endpoint(wildcard, server.port))}
+    if not server.address.is_unspecified:
+        known |= {"address": str(server.address)}
+        known.setdefault("actual", str(server.address))
+    return known | ({"server": str(server)} if {"address", "port"} <= known.keys() else {})
 
 
 def fill(text: str, placeholders: Mapping[str, object]) -> str:

@@ -4,9 +4,12 @@ from udpkit.fixes.fix import Fix
 
 FIX = Fix(
     title="bind the server to the address",
-    codes=frozenset({"reply-from-other-address", "listener-locked-to-first-peer"}),
+    codes=frozenset(
+        {"reply-from-other-address", "listener-locked-to-first-peer", "wildcard-without-pktinfo"}
+    ),
     tradeoff="Breaks when the address changes; datagrams to the host's other addresses are refused.",
     advice="bind the server to {server} instead of {anywhere} (nc: nc -{six}ul {address} {port})",
+    otherwise="bind the server to the address that clients ask, instead of all addresses",
     servers={
         "connected": "talk serve {address} {port}",
         "unconnected": "talk serve {address} {port}",

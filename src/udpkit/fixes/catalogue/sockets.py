@@ -4,7 +4,9 @@ from udpkit.fixes.fix import Fix
 
 FIX = Fix(
     title="a server that uses udpkit.sockets",
-    codes=frozenset({"reply-from-other-address", "listener-locked-to-first-peer"}),
+    codes=frozenset(
+        {"reply-from-other-address", "listener-locked-to-first-peer", "wildcard-without-pktinfo"}
+    ),
     tradeoff="The program must be changed; it is then right on every address, whatever the routes are.",
     advice="in the server, answer from the address that was asked: udpkit.sockets.Socket, or IP_PKTINFO with "
     "recvmsg() and sendmsg()",

@@ -7,6 +7,7 @@ FIX = Fix(
     codes=frozenset({"reply-from-other-address", "listener-locked-to-first-peer"}),
     tradeoff="Both programs must speak TCP; its connection set-up, ordering and retransmission come along.",
     advice="use TCP between {client} and {server}, if both programs can (nc: leave out -u)",
+    otherwise="use TCP, if both programs can (nc: leave out -u)",
     servers={
         "connected": "talk serve --tcp {wildcard} {port}",
         "unconnected": None,  # TCP has no unconnected clients
