@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from udpkit.diagnosis import Finding, diagnose
-from udpkit.diagnosis.conversations import without_copies
-from udpkit.evidence import read_pcap
-from udpkit.facts import Case, Datagram, IcmpError, SocketEntry, SocketTable, Source
+from udpkit.evidence import Evidence, read_captures, read_pcap
+from udpkit.facts import Case, Datagram, IcmpError, Reference, SocketEntry, SocketTable, Source
 from udpkit.lab.commands import resolve
 from udpkit.lab.errors import TimedOut
 from udpkit.lab.experiment import Command, End, Experiment, Say, Sockets, Start, Step
@@ -36,9 +36,13 @@ class Look:
 
 @dataclass(slots=True)
 class Played:
-    """What was seen. `captures` are pcap files by `host.interface`; `said` has an entry for each Say."""
+    """What was seen. `messages` are those of all captures, in the order of their times.
+
+    `captures` are pcap files by `host.interface`; `said` has an entry for each Say.
+    """
 
     case: Case
+    messages: list[Datagram | IcmpError]
     captures: dict[str, bytes]
     looks: list[Look]
     said: list[tuple[Say, Fate]]
@@ -129,27 +133,44 @@ class _Player:
             return "lost"
 
     def errors_captured(self) -> int:
-        return sum(isinstance(message, IcmpError) for message in without_copies(self.messages()[1]))
+        """Each once, on however many links it was seen: the n-th of its kind is the same one on each."""
+        kinds = Counter(
+            (error.seen.source, replace(error, seen=Reference(0), time_ns=0))
+            for error in _messages(self.captured())
+            if isinstance(error, IcmpError)
+        )
+        once: Counter[IcmpError] = Counter()
+        for (_, kind), count in kinds.items():
+            once[kind] = max(once[kind], count)
+        return once.total()
 
-    def messages(self) -> tuple[list[Source], list[Datagram | IcmpError]]:
-        sources, messages = [], []
-        for index, (name, capture) in enumerate(self.captures.items()):
-            source, read = read_pcap(capture.pcap(), name, source=index)
-            sources.append(source)
-            messages += read
-        messages.sort(key=lambda message: message.time_ns)
-        return sources, messages
+    def captured(self) -> dict[str, bytes]:
+        return {name: capture.pcap() for name, capture in self.captures.items()}
 
     def played(self) -> Played:
-        sources, messages = self.messages()
-        sources += [Source(f"{look.on}: sockets {look.when}", "sockets") for look in self.looks]
+        captures = self.captured()
+        looks = [Source(f"{look.on}: sockets {look.when}", "sockets") for look in self.looks]
+        tables = [look.table for look in self.looks]
+        read, conversations, unjudged = read_captures(
+            [Evidence.of(name, data) for name, data in captures.items()], tables=tables
+        )
         return Played(
-            case=Case(sources, messages, [look.table for look in self.looks]),
-            captures={name: capture.pcap() for name, capture in self.captures.items()},
+            case=Case([*read, *looks], tables=tables, conversations=conversations, unjudged=unjudged),
+            messages=_messages(captures),
+            captures=captures,
             looks=self.looks,
             said=self.said,
             notes=self.notes,
         )
+
+
+def _messages(captures: Mapping[str, bytes]) -> list[Datagram | IcmpError]:
+    messages = [
+        message
+        for index, (name, data) in enumerate(captures.items())
+        for message in read_pcap(data, name, source=index)[1]
+    ]
+    return sorted(messages, key=lambda message: message.time_ns)
 
 
 def socket_line(entry: SocketEntry) -> str:

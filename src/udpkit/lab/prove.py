@@ -118,8 +118,9 @@ def _judge(played: Played, finding: Finding) -> Trial:
     findings = played.findings()
     unheard = [f"“{say.text}” was {fate}" for say, fate in played.said if fate != "heard"]
     if not findings and not unheard:
-        datagrams = [message for message in played.case.messages if isinstance(message, Datagram)]
-        sources = {str(one.source) for one in datagrams if one.source.port == finding.server.port}
+        datagrams = [message for message in played.messages if isinstance(message, Datagram)]
+        port = finding.server.port if finding.server else None
+        sources = {str(one.source) for one in datagrams if one.source.port == port}
         if sources:
             return Trial("works", f"replies from {', '.join(sorted(sources))}")
         return Trial("works", "every line was heard" if datagrams else "over TCP")

@@ -97,7 +97,7 @@ def _differences(experiment: Experiment, played: Played, findings: Sequence[Find
     for step, look in zip(looked, played.looks, strict=True):
         entries = [socket_line(entry) for entry in look.table.entries]
         yield from _first_difference(f"{look.on}, {look.when}, socket", step.expect, entries)
-    sequence = [line(message) for message in played.case.messages]
+    sequence = [line(message) for message in played.messages]
     yield from _first_difference("message", experiment.expect.sequence, sequence)
     expected = list(experiment.expect.findings)
     for finding in findings:
