@@ -38,14 +38,14 @@ def result(text: str = "text", client: str = "172.17.0.3", server: str = "172.16
         [
             Source(f"server.{text}", "pcap", packets=2, datagrams=1, icmp_errors=1),
             Source("sockets", "sockets"),
-        ],
-        [
-            Datagram(Reference(0, packet=1), MARCH, asker, asked, 4, text.encode()),
-            IcmpError(
-                Reference(0, packet=2), MARCH, asked.address, asker.address, *port_unreachable, asker, asked
-            ),
-        ],
+        ]
     )
+    messages = [
+        Datagram(Reference(0, packet=1), MARCH, asker, asked, 4, text.encode()),
+        IcmpError(
+            Reference(0, packet=2), MARCH, asked.address, asker.address, *port_unreachable, asker, asked
+        ),
+    ]
     sockets = SocketTable([SocketEntry(Reference(1, line=2), asked, asker, inode=1, process=text)])
     experiment = Experiment(
         title=f"title {text}",
@@ -62,7 +62,7 @@ def result(text: str = "text", client: str = "172.17.0.3", server: str = "172.16
         "fail",
         f"reason {text}",
         1.23456,
-        Played(case, {}, [Look(text, f"after “{text}”", sockets)], [], [text]),
+        Played(case, messages, {}, [Look(text, f"after “{text}”", sockets)], [], [text]),
         [finding],
         [
             Proof(

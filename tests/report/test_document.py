@@ -43,9 +43,11 @@ def test_an_ipv6_endpoint_stands_in_brackets() -> None:
 
 
 def test_what_a_finding_does_not_have_is_null() -> None:
-    bare = replace(result().findings[0], actual=None, process=None, first=None, fixes=[])
+    bare = replace(
+        result().findings[0], client=None, server=None, actual=None, process=None, first=None, fixes=[]
+    )
     document = finding_document(bare)
-    assert [document[key] for key in ("actual", "process", "first", "last")] == [None] * 4
+    assert [document[key] for key in ("client", "server", "actual", "process", "first", "last")] == [None] * 6
     assert document["fixes"] == []
 
 

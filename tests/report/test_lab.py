@@ -91,7 +91,7 @@ def test_the_sequence_and_the_sockets_have_their_addresses_and_ports(client: str
 def test_an_error_about_a_datagram_that_was_not_captured_names_its_ends() -> None:
     one = result()
     assert one.played is not None
-    one.played.case = type(one.played.case)(one.played.case.sources, one.played.case.messages[1:])
+    del one.played.messages[0]
     assert "about 172.17.0.3:40000 > 172.16.13.13:5300" in shown(one)
 
 

@@ -12,6 +12,9 @@ import click
 from udpkit.cli.exits import INTERRUPTED, OK, USAGE, Failure
 
 VERBS = {
+    "read": "Say what is wrong in captures, tcpdump text, strace logs, ss tables.",
+    "watch": "Watch links live, and say what is wrong as soon as that is certain.",
+    "check": "Say which clients this host will answer from the wrong address.",
     "lab": "Run experiments on real Linux hosts in namespaces.",
     "probe": "Say of UDP ports whether they are reachable, and how that is known.",
     "nc": "Netcat that answers from the right address, and says what went wrong.",

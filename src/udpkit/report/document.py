@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from udpkit.diagnosis import Finding
 from udpkit.facts import Reference, Source
-from udpkit.lab.run import Result
+
+if TYPE_CHECKING:
+    from udpkit.lab.run import Result
 
 SCHEMA = 1
 
@@ -18,6 +20,18 @@ SCHEMA = 1
 def lab_document(results: Sequence[Result]) -> dict[str, Any]:
     """What `udpkit lab --json` prints."""
     return {"schema": SCHEMA, "experiments": [_experiment(result) for result in results]}
+
+
+def findings_document(
+    sources: Sequence[Source], findings: Sequence[Finding], unjudged: int = 0
+) -> dict[str, Any]:
+    """What `read` and `check` print with `--json`; `unjudged` only where conversations were left out."""
+    return {
+        "schema": SCHEMA,
+        "sources": [source_document(source) for source in sources],
+        "findings": [finding_document(finding) for finding in findings],
+        **({"unjudged": unjudged} if unjudged else {}),
+    }
 
 
 def _experiment(result: Result) -> dict[str, Any]:
@@ -47,8 +61,8 @@ def finding_document(finding: Finding) -> dict[str, Any]:
         "code": finding.code,
         "severity": finding.severity,
         "summary": finding.summary,
-        "client": str(finding.client),
-        "server": str(finding.server),
+        "client": str(finding.client) if finding.client else None,
+        "server": str(finding.server) if finding.server else None,
         "actual": None if finding.actual is None else str(finding.actual),
         "process": finding.process,
         "count": finding.count,

@@ -3,18 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import get_args
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from udpkit.diagnosis import Finding, Severity
+from udpkit.diagnosis import Finding, Offer, Severity
 from udpkit.facts import Reference, Source
 from udpkit.facts.text import in_one_line, printable
 from udpkit.fixes import FIXES
 
 STYLES: dict[Severity, str] = {"error": "bold red", "warning": "bold yellow", "note": "bold blue"}
+
+
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+"""The worst first."""
+MOST = 100
+"""Findings that are told on a terminal; JSON has all."""
+
+
+def heading(out: Console, title: str) -> None:
+    out.print()
+    out.print(Text(printable(title), "bold cyan"))
+
+
+def show_diagnosis(
+    out: Console, findings: Sequence[Finding], sources: Sequence[Source] = (), *, none: str = "none"
+) -> None:
+    """The findings, the worst first and at most `MOST`, and what to do. `none`: said where there are none."""
+    heading(out, "Findings")
+    worst_first = sorted(findings, key=lambda one: SEVERITIES.index(one.severity))
+    shown = worst_first[:MOST]
+    if shown:
+        show_findings(out, _together(shown), sources)
+    else:
+        out.print(f"  {none}")
+    if len(findings) > MOST:
+        out.print(f"  and {len(findings) - MOST} more: --json has them all")
+    if any(finding.fixes for finding in shown):
+        heading(out, "How to fix it")
+        show_offers(out, shown)
+
+
+def _together(findings: Sequence[Finding]) -> list[Finding]:
+    """What is said of the same sockets as one finding, with the steps of the first."""
+    groups: dict[object, list[Finding]] = {}
+    for number, one in enumerate(findings):
+        groups.setdefault((one.code, one.severity, *one.evidence) if one.evidence else number, []).append(one)
+    return [
+        replace(group[0], summary=_sentences([one.summary for one in group])) for group in groups.values()
+    ]
+
+
+def _sentences(summaries: Sequence[str]) -> str:
+    """One below the other; what all begin with, up to a colon, is said once."""
+    subject, colon, _ = summaries[0].partition(": ")
+    if len(summaries) == 1 or not all(one.startswith(subject + colon) for one in summaries):
+        return "\n".join(summaries)
+    return "\n".join([f"{subject}:", *(f"- {one.removeprefix(subject + colon)}" for one in summaries)])
 
 
 def show_findings(out: Console, findings: Sequence[Finding], sources: Sequence[Source] = ()) -> None:
@@ -47,8 +96,11 @@ def where(evidence: Sequence[Reference], sources: Sequence[Source]) -> str:
 
 
 def show_offers(out: Console, findings: Sequence[Finding]) -> None:
-    """The fixes of all findings, alike ones once."""
-    offers = {(offer.id, offer.command): offer for finding in findings for offer in finding.fixes}
+    """The fixes of all findings: a command for each that it helps, advice once."""
+    offers: dict[tuple[str, str], Offer] = {}
+    for finding in findings:
+        for offer in finding.fixes:
+            offers.setdefault((offer.id, offer.command if FIXES[offer.id].commands else ""), offer)
     for offer in offers.values():
         mark = {True: " (proven here)", False: " (does not help here)", None: ""}[offer.verified]
         out.print(Text.assemble("  ", (offer.id, "bold"), mark))

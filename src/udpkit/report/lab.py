@@ -9,13 +9,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from udpkit.diagnosis.conversations import conversations
 from udpkit.facts import Datagram, Endpoint, IcmpError
 from udpkit.facts.text import printable
 from udpkit.lab.prove import Proof
 from udpkit.lab.run import Result
 from udpkit.lab.sequence import icmp_name, payload
-from udpkit.report.findings import show_findings, show_offers
+from udpkit.report.findings import heading, show_findings, show_offers
 from udpkit.report.topology import topology
 
 OUTCOMES = {"works": "green", "fails": "red"}
@@ -29,7 +28,7 @@ def show_result(out: Console, result: Result) -> None:
     experiment = result.experiment
     out.print(Text(printable(f"{experiment.name}: {experiment.title}"), "bold"))
     out.print(Text(printable(" ".join(experiment.question.split())), "italic"))
-    _heading(out, "Stage")
+    heading(out, "Stage")
     for line in topology(experiment.hosts):
         _line(out, line)
     for name, plan in experiment.hosts.items():
@@ -44,22 +43,22 @@ def show_result(out: Console, result: Result) -> None:
     if result.played:
         for index, source in enumerate(result.played.case.sources):
             if source.kind == "pcap":
-                _heading(out, f"Captured on {source.path} (numbers are the capture's packets)")
-                messages = [one for one in result.played.case.messages if one.seen.source == index]
+                heading(out, f"Captured on {source.path} (numbers are the capture's packets)")
+                messages = [one for one in result.played.messages if one.seen.source == index]
                 if messages:
                     out.print(Padding(_sequence(messages), (0, 0, 0, 2)))
                 else:
                     _line(out, "nothing")
         if result.played.looks:
-            _heading(out, "UDP sockets, from the kernel's table")
+            heading(out, "UDP sockets, from the kernel's table")
             out.print(Padding(_sockets(result), (0, 0, 0, 2)))
-        _heading(out, "Findings")
+        heading(out, "Findings")
         show_findings(out, result.findings)
     if result.proofs:
-        _heading(out, "Fixes, each tried on fresh hosts")
+        heading(out, "Fixes, each tried on fresh hosts")
         out.print(Padding(_proofs(result.proofs), (0, 0, 0, 2)))
     if any(finding.fixes for finding in result.findings):
-        _heading(out, "How to fix it")
+        heading(out, "How to fix it")
         show_offers(out, result.findings)
     out.print()
     show_outcome(out, result)
@@ -76,18 +75,13 @@ def show_outcome(out: Console, result: Result) -> None:
     out.print(line)
 
 
-def _heading(out: Console, text: str) -> None:
-    out.print()
-    out.print(Text(printable(text), "bold cyan"))
-
-
 def _line(out: Console, text: str) -> None:
     out.print(Text(f"  {printable(text)}"), soft_wrap=True)
 
 
 def _sequence(messages: Sequence[Datagram | IcmpError]) -> Table:
     """Clients on the left, servers on the right."""
-    clients = {conversation.client for conversation in conversations(messages)}
+    clients = _clients(messages)
     labels = [payload(one) if isinstance(one, Datagram) else icmp_name(one) for one in messages]
     width = max([ARROW, *(len(label) + 6 for label in labels)])
     grid = Table.grid(padding=(0, 1))
@@ -98,6 +92,15 @@ def _sequence(messages: Sequence[Datagram | IcmpError]) -> Table:
         arrow = Text(_arrow(label, width, to_right), style)
         grid.add_row(f"{message.seen.packet}", Text(left), arrow, Text(right), Text(about))
     return grid
+
+
+def _clients(messages: Iterable[Datagram | IcmpError]) -> set[Endpoint]:
+    """Who wrote first; what comes to one of them is an answer."""
+    clients: set[Endpoint] = set()
+    for message in messages:
+        if isinstance(message, Datagram) and message.destination not in clients:
+            clients.add(message.source)
+    return clients
 
 
 def _ends(message: Datagram | IcmpError, clients: set[Endpoint]) -> tuple[str, str, bool]:
