@@ -119,3 +119,19 @@ def test_of_very_many_findings_the_terminal_shows_a_hundred(tmp_path: Path) -> N
     assert shown.count("error nobody-listens") == 100
     assert "and 50 more: --json has them all" in shown
     assert len(told(text)["findings"]) == 150
+
+
+def test_a_capture_and_the_servers_calls_are_one_answer(tmp_path: Path) -> None:
+    text = tmp_path / "tcpdump.txt"
+    text.write_text(
+        "12:00:00.1 IP 172.17.0.3.38790 > 172.16.13.13.6088: UDP, length 5\n"
+        "12:00:00.2 IP 172.17.0.1.6088 > 172.17.0.3.38790: UDP, length 5\n"
+        "12:00:00.3 IP 172.17.0.3 > 172.17.0.1: ICMP 172.17.0.3 udp port 38790 unreachable, length 41\n"
+    )
+    [finding] = told(text, PASTED / "dual-stack-kdc.strace")["findings"]
+    assert (finding["code"], finding["process"]) == (OTHER_ADDRESS, "pid 477")
+    assert {(one["source"], one["line"]) for one in finding["evidence"]} == {
+        (source, line) for source, lines in ((0, (1, 2, 3)), (1, (4, 6, 7))) for line in lines
+    }
+    assert "sendto() (line 7 of" in finding["why"][2]
+    assert finding["why"][2].endswith("172.17.0.3 prefers: 172.17.0.1.")

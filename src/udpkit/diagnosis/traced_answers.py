@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from udpkit.diagnosis.finding import Finding
 from udpkit.diagnosis.traces import askers, bound_by, connected, is_wildcard, may_be_client, sent
 from udpkit.diagnosis.why import place
-from udpkit.facts import Calls, Case, Endpoint, TracedSocket
+from udpkit.facts import Calls, Case, Endpoint, Reference, TracedSocket
 from udpkit.kernel.functions import FUNCTIONS
 
 CODE = "wildcard-without-pktinfo"
@@ -24,24 +25,60 @@ MOST_CLIENTS = 8
 JOINS_GROUP = ("_MEMBERSHIP", "_JOIN_GROUP", "_JOIN_SOURCE_GROUP")
 
 
-def answered_without_source(case: Case) -> Iterator[Finding]:
-    """One finding for each client that a wildcard socket answered and did not say from which address.
+@dataclass(frozen=True, slots=True)
+class BareAnswers:
+    """What a wildcard socket answered a client that had asked it, without a source address."""
 
-    Of many clients, one finding for the first of them.
-    """
+    socket: TracedSocket
+    client: Endpoint
+    asked: Calls
+    calls: Sequence[Calls]
+
+    @property
+    def server(self) -> Endpoint:
+        return self.socket.bound or Endpoint(self.client.address, 0)
+
+    @property
+    def evidence(self) -> list[Reference]:
+        bind = bound_by(self.socket)
+        bound = bind.first if bind else self.socket.first
+        return [bound.seen, self.asked.first.seen, self.calls[0].first.seen]
+
+    @property
+    def is_dual_stack(self) -> bool:
+        return self.server.address.version == 6 and self.client.address.version == 4
+
+
+def bare_answers(case: Case) -> Iterator[BareAnswers]:
+    """Those of each socket and client."""
     for socket in filter(_is_exposed, case.traces):
         sent_to: dict[Endpoint | None, list[Calls]] = defaultdict(list)
         for call in sent(socket):
             sent_to[call.peer].append(call)
-        hits = [
-            (client, asked, answers)
-            for client, asked in askers(socket)
-            if not (client.port in GROUPS or client.address.is_link_local or may_be_client(socket, client))
-            and (answers := [one for one in sent_to[client] if _is_bare(one, asked)])
-        ]
-        many = len(hits) > MOST_CLIENTS
-        for client, asked, answers in hits[:1] if many else hits:
-            yield _finding(case, socket, client, asked, answers, others=len(hits) - 1 if many else 0)
+        for client, asked in askers(socket):
+            if client.port in GROUPS or client.address.is_link_local or may_be_client(socket, client):
+                continue
+            if answers := [one for one in sent_to[client] if _is_bare(one, asked)]:
+                yield BareAnswers(socket, client, asked, answers)
+
+
+def answered_without_source(case: Case) -> Iterator[Finding]:
+    """One finding for each client that a wildcard socket answered and did not say from which address.
+
+    Of many clients, one finding for the first of them. Where a capture shows that such an answer came from
+    an address that was not asked, that is told instead (`reply-from-other-address`).
+    """
+    seen_wrong = {
+        (one.client, actual.port) for one in case.conversations if not one.replies for actual in one.strays
+    }
+    by_socket: dict[int, list[BareAnswers]] = defaultdict(list)
+    for one in bare_answers(case):
+        if (one.client, one.server.port) not in seen_wrong:
+            by_socket[id(one.socket)].append(one)
+    for several in by_socket.values():
+        many = len(several) > MOST_CLIENTS
+        for one in several[:1] if many else several:
+            yield _finding(case, one, others=len(several) - 1 if many else 0)
 
 
 def _is_exposed(socket: TracedSocket) -> bool:
@@ -64,57 +101,49 @@ def _is_bare(call: Calls, asked: Calls) -> bool:
     return call.pktinfo is False and call.local is None and call.last.order > asked.first.order
 
 
-def _finding(
-    case: Case, socket: TracedSocket, client: Endpoint, asked: Calls, answers: list[Calls], *, others: int
-) -> Finding:
-    server, answer = socket.bound or Endpoint(client.address, 0), answers[0]
-    bind = bound_by(socket)
-    dual = server.address.version == 6 and client.address.version == 4
+def _finding(case: Case, one: BareAnswers, *, others: int) -> Finding:
+    client, answer = one.client, one.calls[0]
+    dual = one.is_dual_stack
     what, routed = ("dual-stack socket", "routed IPv4 address") if dual else ("socket", "routed address")
     more = f" and {others} others" if others else ""
-    of = f" of {socket.process}" if socket.process else ""
-    moments = [answer.first.time_ns for answer in answers] + [answer.last.time_ns for answer in answers]
+    of = f" of {one.socket.process}" if one.socket.process else ""
+    moments = [call.first.time_ns for call in one.calls] + [call.last.time_ns for call in one.calls]
     times = [moment for moment in moments if moment is not None]
+    functions = FUNCTIONS[client.address.version]
     return Finding(
         code=CODE,
         severity="warning",
-        summary=f"The {what} on {server}{of} answers {client}{more} with {answer.name}() and does not say "
-        f"from which address: on a host with several the answer leaves from the {routed}, "
+        summary=f"The {what} on {one.server}{of} answers {client}{more} with {answer.name}() and does not "
+        f"say from which address: on a host with several the answer leaves from the {routed}, "
         "which need not be the one that was asked.",
         client=client,
-        server=server,
+        server=one.server,
         actual=None,
-        process=socket.process or None,
-        count=sum(answer.count for answer in answers),
+        process=one.socket.process or None,
+        count=sum(call.count for call in one.calls),
         first=min(times, default=None),
         last=max(times, default=None),
-        why=_why(case, socket, server, client, asked, answer, dual),
-        evidence=[
-            *([bind.first.seen] if bind else [socket.first.seen]),
-            asked.first.seen,
-            answer.first.seen,
+        why=[
+            *without_source(case, one),
+            f"{functions.lookup} on the client: where that is another address than the one that was asked, a "
+            "connected socket does not take the answer, and its host refuses it with port unreachable.",
         ],
+        evidence=one.evidence,
     )
 
 
-def _why(
-    case: Case,
-    socket: TracedSocket,
-    server: Endpoint,
-    client: Endpoint,
-    asked: Calls,
-    answer: Calls,
-    dual: bool,
-) -> list[str]:
+def without_source(case: Case, one: BareAnswers, prefers: str = "") -> list[str]:
+    """The steps on the server up to the answer's source; `prefers` is that, if it is known."""
+    client, server, asked, answer = one.client, one.server, one.asked, one.calls[0]
     functions = FUNCTIONS[client.address.version]
     option = "IPV6_RECVPKTINFO" if server.address.version == 6 else "IP_PKTINFO"
-    bind = bound_by(socket)
+    bind = bound_by(one.socket)
     bound = (
         f"bind() to {server} ({place(case, bind.first.seen)})" if bind else f"the socket is bound to {server}"
     )
     received = f"{asked.name}() ({place(case, asked.first.seen)})"
-    told = asked.pktinfo or any(socket.options.get(name) for name in TELLS_ADDRESS)
-    four = ", and without IPV6_V6ONLY those of IPv4 too" if dual else ""
+    told = asked.pktinfo or any(one.socket.options.get(name) for name in TELLS_ADDRESS)
+    four = ", and without IPV6_V6ONLY those of IPv4 too" if one.is_dual_stack else ""
     return [
         f"{functions.lookup} on the server: {bound}, so it takes what comes to every address{four}.",
         f"{functions.recvmsg} on the server: {received} was told which address {client} asked, but the "
@@ -124,7 +153,5 @@ def _why(
         f"address was asked: the program did not set {option}, or did not read the control message.",
         f"{functions.route} on the server: {answer.name}() ({place(case, answer.first.seen)}) brings no "
         "control message with a source, and the socket has none, so the answer takes the one that the route "
-        f"to {client.address} prefers.",
-        f"{functions.lookup} on the client: where that is another address than the one that was asked, a "
-        "connected socket does not take the answer, and its host refuses it with port unreachable.",
+        f"to {client.address} prefers{f': {prefers}' if prefers else ''}.",
     ]

@@ -21,7 +21,7 @@ KINDS = {
 }
 """What a source's `kind` is called."""
 
-UNITS = {"strace": "system calls on UDP sockets", "sockets": "sockets"}
+UNITS = {"strace": "system calls", "sockets": "sockets"}
 """What is counted as `packets` of a source that has none."""
 
 

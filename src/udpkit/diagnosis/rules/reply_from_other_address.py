@@ -5,7 +5,8 @@
 A client asked one address; what came back has the port that was asked, but the address of another
 interface of the server. The server never answered from the right address, and the client never asked the
 other one. It is an error if the client's host refused the reply with ICMP port unreachable, a warning if
-no refusal was seen: an unconnected client receives such a reply, with the wrong sender.
+no refusal was seen: an unconnected client receives such a reply, with the wrong sender. A log of strace or a
+socket table of the server adds the program, and how its calls left the source to the route.
 
 Silent: where both sides use the same port (NTP, SIP: any peer may speak first) or the client a well-known
 one, where the address asked is a broadcast or multicast address, which anyone may answer, where it answered
@@ -35,8 +36,9 @@ from collections.abc import Iterator
 
 from udpkit.diagnosis.finding import Finding
 from udpkit.diagnosis.refusals import distorted, refusals_of
+from udpkit.diagnosis.traced_answers import BareAnswers, bare_answers, without_source
 from udpkit.diagnosis.why import first_and_last, on_the_client
-from udpkit.facts import Case, Conversation, Endpoint, SocketEntry
+from udpkit.facts import Case, Endpoint, SocketEntry
 from udpkit.kernel.functions import FUNCTIONS
 from udpkit.kernel.lookup import plain
 
@@ -44,6 +46,7 @@ CODE = "reply-from-other-address"
 
 
 def find(case: Case) -> Iterator[Finding]:
+    traced = {(one.client, one.server.port): one for one in bare_answers(case)}
     for conversation in case.conversations:
         asked, client = conversation.server.address, conversation.client.address
         if conversation.replies or (asked.is_loopback and not client.is_loopback):
@@ -53,6 +56,7 @@ def find(case: Case) -> Iterator[Finding]:
                 continue
             refusals = refusals_of(conversation, actual)
             sender = _sender(case, actual, conversation.client)
+            calls = traced.get((conversation.client, actual.port))
             outcome = f"and {conversation.client.address} refused it" if refusals else "which it never asked"
             yield Finding(
                 code=CODE,
@@ -62,15 +66,19 @@ def find(case: Case) -> Iterator[Finding]:
                 client=conversation.client,
                 server=conversation.server,
                 actual=actual,
-                process=sender.process if sender else None,
+                process=(sender and sender.process) or (calls and calls.socket.process) or None,
                 count=flow.count,
                 first=flow.first.time_ns,
                 last=flow.last.time_ns,
-                why=_why(case, conversation, actual, sender),
+                why=[
+                    *_on_the_server(case, conversation.client, actual, sender, calls),
+                    *on_the_client(case, conversation, actual),
+                ],
                 evidence=[
                     *first_and_last([conversation.requests])[:1],
                     *first_and_last([flow, *refusals]),
                     *([sender.seen] if sender else []),
+                    *(calls.evidence if calls else []),
                 ],
             )
 
@@ -84,15 +92,20 @@ def _sender(case: Case, actual: Endpoint, client: Endpoint) -> SocketEntry | Non
     return None
 
 
-def _why(case: Case, conversation: Conversation, actual: Endpoint, sender: SocketEntry | None) -> list[str]:
-    client = conversation.client
+def _on_the_server(
+    case: Case, client: Endpoint, actual: Endpoint, sender: SocketEntry | None, calls: BareAnswers | None
+) -> list[str]:
+    """How the reply got its source, as a table or a log of strace shows it; else what must have been."""
     functions = FUNCTIONS[client.address.version]
-    step = (
-        f"{functions.connect} on the server: connect() to {client} stored the address that "
-        f"{functions.route} prefers on the way there, {actual.address}, in the socket; every reply has "
-        "left from it since."
-        if sender
-        else f"{functions.route} on the server: the socket has no source address of its own, so the reply "
+    if sender:
+        return [
+            f"{functions.connect} on the server: connect() to {client} stored the address that "
+            f"{functions.route} prefers on the way there, {actual.address}, in the socket; every reply has "
+            "left from it since."
+        ]
+    if calls:
+        return without_source(case, calls, prefers=str(actual.address))
+    return [
+        f"{functions.route} on the server: the socket has no source address of its own, so the reply "
         f"took the one that the route to {client.address} prefers: {actual.address}."
-    )
-    return [step, *on_the_client(case, conversation, actual)]
+    ]

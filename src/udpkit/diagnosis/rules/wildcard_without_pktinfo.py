@@ -28,8 +28,10 @@ was meant, and then answers without it.
 
 Silent there: where the control message has a source, even if the log does not show which, or the log does
 not show control messages at all; sockets that are bound to an address or a device, connected, or members of a
-group; where the program wrote first, so that it is the client; where both sides use the same port (NTP, SIP);
-DHCP, SSDP, mDNS and LLMNR, which are asked by broadcast or multicast; and link-local clients.
+group; where a capture shows that the answer came from another address than the one that was asked, which is
+told instead (`reply-from-other-address`); where the program wrote first, so that it is the client; where both
+sides use the same port (NTP, SIP); DHCP, SSDP, mDNS and LLMNR, which are asked by broadcast or multicast; and
+link-local clients.
 
 ## Why it happens
 
