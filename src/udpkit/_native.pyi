@@ -51,7 +51,8 @@ class Input:
     def __new__(cls, source: str | bytes | PathLike[str] | int, /) -> Input:
         """Open a file by its path, a copy of a descriptor, or the bytes themselves; reads the beginning.
 
-        Raises OSError, and what a signal's handler raises.
+        Raises OSError, ValueError for a capture whose file header is cut or of an unknown version, and what a
+        signal's handler raises.
         """
     @property
     def kind(self) -> Literal["pcap", "pcapng", "tcpdump", "strace"] | None:
@@ -88,11 +89,8 @@ class Tally:
     def damage(self) -> list[str]:
         """A sentence for each damaged place; there is a limit."""
     @property
-    def first_ns(self) -> int | None:
-        """The first time in it, nanoseconds since the epoch."""
-    @property
     def last_ns(self) -> int | None:
-        """The last."""
+        """The last time in it, nanoseconds since the epoch."""
 
 def read(
     inputs: Sequence[Input],

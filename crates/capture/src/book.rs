@@ -27,16 +27,18 @@
 //! what few conversations have is kept beside the table.
 
 mod compact;
+mod conversation;
 mod judge;
 mod latest;
 mod merge;
 mod roles;
 
+pub use self::conversation::{Conversation, Errors, Flow, Moment};
 pub use self::judge::Remarkable;
 pub use self::latest::Latest;
 
 use std::hash::BuildHasher;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable};
 
@@ -45,7 +47,8 @@ use crate::message::{Checksum, Message, Stamped};
 
 /// The most conversations that are kept, with the strays: less than 2 GB with what they may have beside.
 const MOST: u32 = 1 << 22;
-/// The most counts of further sources, and the most kinds of errors, of all conversations together.
+/// The most counts of further sources, and of spoiled datagrams, and the most kinds of errors, of all
+/// conversations together.
 const MOST_BESIDE: u32 = 1 << 22;
 /// The most kinds of errors that are told apart in one conversation by one source.
 const KINDS: usize = 16;
@@ -56,82 +59,6 @@ const STRAYS: usize = 16;
 /// So many of a client's conversations, the latest, are looked at when a stranger writes to it. A client that
 /// asked more is a scanner or a resolver.
 const REMEMBERED: usize = 64;
-
-/// When and where something was seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moment {
-    /// Running number over the merged messages of all sources, from 0.
-    pub order: u64,
-    /// Nanoseconds since the epoch; `None` without a date.
-    pub time_ns: Option<u64>,
-    /// Index of the source.
-    pub source: u16,
-    /// Number of the packet or line in it, from 1.
-    pub number: u64,
-}
-
-/// Datagrams of one direction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flow {
-    /// How many.
-    pub count: u64,
-    /// The first.
-    pub first: Moment,
-    /// The last.
-    pub last: Moment,
-    /// The longest payload in bytes.
-    pub largest: u16,
-    /// Those whose checksum is wrong.
-    pub bad_checksums: u32,
-    /// Those of which a fragment never came.
-    pub lost_fragments: u32,
-}
-
-/// ICMP errors of one sender and kind about one flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Errors {
-    /// Who sent them.
-    pub sender: IpAddr,
-    /// To whom the first went.
-    pub receiver: IpAddr,
-    /// ICMP or `ICMPv6` type.
-    pub icmp_type: u8,
-    /// The code within the type.
-    pub code: u8,
-    /// The next hop's, in bytes, as the first names it.
-    pub mtu: Option<u32>,
-    /// Who sent the datagrams in error.
-    pub quoted_source: SocketAddr,
-    /// To whom.
-    pub quoted_destination: SocketAddr,
-    /// How many.
-    pub count: u64,
-    /// The first.
-    pub first: Moment,
-    /// The last.
-    pub last: Moment,
-}
-
-/// What one client and one server that it asked sent each other.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Conversation {
-    /// Who asked.
-    pub client: SocketAddr,
-    /// Who was asked.
-    pub server: SocketAddr,
-    /// From the client to the server.
-    pub requests: Option<Flow>,
-    /// From the server to the client.
-    pub replies: Option<Flow>,
-    /// What may be answers of this server from other endpoints: it sent no replies.
-    pub strays: Vec<(SocketAddr, Flow)>,
-    /// What ICMP said about any of it, in the order of the first of each kind.
-    pub errors: Vec<Errors>,
-    /// The server answered another client.
-    pub answers_others: bool,
-    /// Datagrams to the client's address were captured.
-    pub client_hears: bool,
-}
 
 /// A message without its payload, so that those of several sources can wait for their turn.
 #[derive(Debug)]
@@ -339,12 +266,12 @@ impl Book {
             What::Datagram { source: from, destination, length, wrong } => {
                 let counted = self.datagram(from, destination, Count::one(source, stamp, length));
                 if let (Some((place, way)), true) = (counted, wrong) {
-                    self.spoil(place, way, source).bad_checksums += 1;
+                    self.spoil(place, way, source, |spoiled| &mut spoiled.bad_checksums);
                 }
             }
             What::Lost { source: from, destination } => {
                 if let Some((place, way)) = self.datagram(from, destination, Count::one(source, stamp, 0)) {
-                    self.spoil(place, way, source).lost_fragments += 1;
+                    self.spoil(place, way, source, |spoiled| &mut spoiled.lost_fragments);
                 }
             }
             What::Error(ref error) => self.error(error.0, error.1, Count::one(source, stamp, 0)),
@@ -359,8 +286,12 @@ impl Book {
         Some(way == Way::Reply)
     }
 
-    fn spoil(&mut self, place: u32, way: Way, source: u16) -> &mut Spoiled {
-        self.spoiled.entry((place, way, source)).or_default()
+    fn spoil(&mut self, place: u32, way: Way, source: u16, count: fn(&mut Spoiled) -> &mut u32) {
+        let key = (place, way, source);
+        if self.spoiled.len() < MOST_BESIDE as usize || self.spoiled.contains_key(&key) {
+            let count = count(self.spoiled.entry(key).or_default());
+            *count = count.saturating_add(1);
+        }
     }
 
     /// Counts a datagram; returns where. `None`: nowhere, since it answers for a group, or there is no room.

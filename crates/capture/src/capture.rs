@@ -63,18 +63,30 @@ pub fn is_capture(head: &[u8]) -> Option<CaptureKind> {
     }
 }
 
+/// Would [`open_capture`] open it? Nothing is taken from the input.
+///
+/// # Errors
+///
+/// Those of [`open_capture`].
+pub fn check_capture(input: &mut Input) -> Result<CaptureKind, NotACapture> {
+    let head = input.head();
+    match is_capture(head) {
+        Some(CaptureKind::Pcap) => Pcap::open(input).map(|_| CaptureKind::Pcap),
+        Some(CaptureKind::Pcapng) => Ok(CaptureKind::Pcapng),
+        None if head.len() < 12 => Err(NotACapture::TooShort(head.len())),
+        None => Err(NotACapture::UnknownMagic(head[..4].to_vec())),
+    }
+}
+
 /// Opens a capture of either format.
 ///
 /// # Errors
 ///
 /// The input does not start with the header of a capture that can be read.
 pub fn open_capture(mut input: Input) -> Result<Box<dyn Messages + Send>, NotACapture> {
-    let head = input.head();
-    match is_capture(head) {
-        Some(CaptureKind::Pcap) => Ok(Box::new(Capture::new(Pcap::open(&mut input)?, input))),
-        Some(CaptureKind::Pcapng) => Ok(Box::new(Capture::new(Pcapng::default(), input))),
-        _ if head.len() < 12 => Err(NotACapture::TooShort(head.len())),
-        _ => Err(NotACapture::UnknownMagic(head[..4].to_vec())),
+    match check_capture(&mut input)? {
+        CaptureKind::Pcap => Ok(Box::new(Capture::new(Pcap::open(&mut input)?, input))),
+        CaptureKind::Pcapng => Ok(Box::new(Capture::new(Pcapng::default(), input))),
     }
 }
 

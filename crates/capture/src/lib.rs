@@ -38,7 +38,7 @@ mod tunnel;
 mod udp;
 
 pub use book::{Book, Conversation, Errors, Flow, Latest, Moment, Remarkable};
-pub use capture::{CaptureKind, NotACapture, is_capture, open_capture};
+pub use capture::{CaptureKind, NotACapture, check_capture, is_capture, open_capture};
 pub use dissector::dissect;
 pub use input::Input;
 pub use link::LinkType;

@@ -9,6 +9,8 @@ pub struct LinkType(pub u16);
 impl LinkType {
     /// IEEE 802.3 Ethernet, `LINKTYPE_ETHERNET`.
     pub const ETHERNET: Self = Self(1);
+    /// An IP packet with nothing before it, `LINKTYPE_RAW`.
+    pub const RAW_IP: Self = Self(101);
 }
 
 /// Why there is no IP packet to look into.
@@ -25,11 +27,35 @@ pub(crate) enum NoPacket {
 /// An IP packet with its header in front.
 pub(crate) type Network<'a> = Result<(IpVersion, &'a [u8]), NoPacket>;
 
+/// What is behind one header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Behind<'a> {
+    Ip(IpVersion, &'a [u8]),
+    /// Another header, of this `EtherType`.
+    Typed(u16, &'a [u8]),
+}
+
+pub(crate) type Step<'a> = Result<Behind<'a>, NoPacket>;
+
+/// Goes on to the IP packet. Headers within headers cost no stack: a record has room for thousands.
+pub(crate) fn network(mut step: Step<'_>) -> Network<'_> {
+    loop {
+        match step? {
+            Behind::Ip(version, packet) => return Ok((version, packet)),
+            Behind::Typed(number, data) => step = ether_type(number, data),
+        }
+    }
+}
+
 const CUT: NoPacket = NoPacket::Unread("cut within a link-layer header");
 
 /// The IP packet behind the link-layer header. The numbers are those of
 /// <https://www.tcpdump.org/linktypes.html>.
 pub(crate) fn strip(link_type: LinkType, data: &[u8]) -> Network<'_> {
+    network(header(link_type, data))
+}
+
+fn header(link_type: LinkType, data: &[u8]) -> Step<'_> {
     match link_type.0 {
         1 => ethernet(data),
         // BSD loopback, OpenBSD loopback, OpenBSD enc(4).
@@ -43,8 +69,8 @@ pub(crate) fn strip(link_type: LinkType, data: &[u8]) -> Network<'_> {
         104 => typed(behind(data, 2)?),
         // Raw IP; two numbers are those of other systems' DLT_RAW.
         12 | 14 | 101 => raw(data),
-        228 => Ok((IpVersion::V4, data)),
-        229 => Ok((IpVersion::V6, data)),
+        228 => Ok(Behind::Ip(IpVersion::V4, data)),
+        229 => Ok(Behind::Ip(IpVersion::V6, data)),
         // IEEE 802.2 after the header of: token ring (without source routes), FDDI, ATM and IP over Fibre Channel.
         6 => llc(behind(data, 14)?),
         10 => llc(behind(data, 13)?),
@@ -57,7 +83,7 @@ pub(crate) fn strip(link_type: LinkType, data: &[u8]) -> Network<'_> {
         113 => typed(behind(data, 14)?),
         276 => {
             let (number, rest) = behind(data, 0)?.split_first_chunk::<2>().ok_or(CUT)?;
-            ether_type(u16::from_be_bytes(*number), behind(rest, 18)?)
+            Ok(Behind::Typed(u16::from_be_bytes(*number), behind(rest, 18)?))
         }
         // IP over IEEE 1394.
         138 => typed(behind(data, 16)?),
@@ -70,67 +96,59 @@ fn behind(data: &[u8], length: usize) -> Result<&[u8], NoPacket> {
     data.get(length..).ok_or(CUT)
 }
 
-pub(crate) fn ethernet(data: &[u8]) -> Network<'_> {
+pub(crate) fn ethernet(data: &[u8]) -> Step<'_> {
     typed(behind(data, 12)?)
 }
 
 /// Reads the `EtherType` in front.
-fn typed(data: &[u8]) -> Network<'_> {
+fn typed(data: &[u8]) -> Step<'_> {
     let (number, rest) = data.split_first_chunk::<2>().ok_or(CUT)?;
-    ether_type(u16::from_be_bytes(*number), rest)
+    Ok(Behind::Typed(u16::from_be_bytes(*number), rest))
 }
 
-/// What is behind an `EtherType`, and behind any number of VLAN tags.
-pub(crate) fn ether_type(mut number: u16, mut data: &[u8]) -> Network<'_> {
-    loop {
-        return match number {
-            0x0800 => Ok((IpVersion::V4, data)),
-            0x86dd => Ok((IpVersion::V6, data)),
-            // 802.1Q, 802.1ad, and what came before 802.1ad: two bytes of tag, then the next EtherType.
-            0x8100 | 0x88a8 | 0x9100 | 0x9200 => {
-                let (tag, rest) = data.split_first_chunk::<4>().ok_or(CUT)?;
-                (number, data) = (u16::from_be_bytes([tag[2], tag[3]]), rest);
-                continue;
-            }
-            // MACsec without encryption: a header with or without the channel, then the next EtherType.
-            0x88e5 => match *data {
-                [flags, ..] if flags & 0x0c == 0 => {
-                    return typed(behind(data, if flags & 0x20 == 0 { 6 } else { 14 })?);
-                }
-                _ => Err(NoPacket::Unread("encrypted MACsec frames")),
-            },
-            0x8847 | 0x8848 => mpls(data),
-            0x894f => nsh(data),
-            0x8864 => pppoe(data),
-            // Transparent Ethernet bridging: in GRE.
-            0x6558 => ethernet(data),
-            // PPP in GRE.
-            0x880b => ppp(data),
-            // The length of an 802.3 frame; in Linux cooked captures, 1 and 4 say the same.
-            ..=1500 => llc(data),
-            _ => Err(NoPacket::Other),
-        };
+/// What is behind an `EtherType`.
+fn ether_type(number: u16, data: &[u8]) -> Step<'_> {
+    match number {
+        0x0800 => Ok(Behind::Ip(IpVersion::V4, data)),
+        0x86dd => Ok(Behind::Ip(IpVersion::V6, data)),
+        // 802.1Q, 802.1ad, and what came before 802.1ad: two bytes of tag, then the next EtherType.
+        0x8100 | 0x88a8 | 0x9100 | 0x9200 => typed(behind(data, 2)?),
+        // MACsec without encryption: a header with or without the channel, then the next EtherType.
+        0x88e5 => match *data {
+            [flags, ..] if flags & 0x0c == 0 => typed(behind(data, if flags & 0x20 == 0 { 6 } else { 14 })?),
+            _ => Err(NoPacket::Unread("encrypted MACsec frames")),
+        },
+        0x8847 | 0x8848 => mpls(data),
+        0x894f => nsh(data),
+        0x8864 => pppoe(data),
+        // Transparent Ethernet bridging: in GRE.
+        0x6558 => ethernet(data),
+        // PPP in GRE.
+        0x880b => ppp(data),
+        // The length of an 802.3 frame; in Linux cooked captures, 1 and 4 say the same.
+        ..=1500 => llc(data),
+        _ => Err(NoPacket::Other),
     }
 }
 
 /// IEEE 802.2: IP itself, or behind SNAP.
-fn llc(data: &[u8]) -> Network<'_> {
+fn llc(data: &[u8]) -> Step<'_> {
     match *data {
         [0xaa, 0xaa, 3, 0, 0, 0 | 0xf8, high, low, ..] => {
             match u16::from_be_bytes([high, low]) {
                 // Not a length here.
                 ..=1500 => Err(NoPacket::Other),
-                number => ether_type(number, &data[8..]),
+                number => Ok(Behind::Typed(number, &data[8..])),
             }
         }
-        [6, 6, 3, ..] => Ok((IpVersion::V4, &data[3..])),
+        [6, 6, 3, ..] => Ok(Behind::Ip(IpVersion::V4, &data[3..])),
         _ => Err(NoPacket::Other),
     }
 }
 
 /// RFC 3032. What a label stands for is agreed elsewhere: IP is recognised by its version, as routers do to
 /// balance load.
-pub(crate) fn mpls(mut data: &[u8]) -> Network<'_> {
+pub(crate) fn mpls(mut data: &[u8]) -> Step<'_> {
     loop {
         let (label, rest) = data.split_first_chunk::<4>().ok_or(CUT)?;
         data = rest;
@@ -146,19 +164,19 @@ pub(crate) fn mpls(mut data: &[u8]) -> Network<'_> {
 }
 
 /// RFC 8300.
-fn nsh(data: &[u8]) -> Network<'_> {
+fn nsh(data: &[u8]) -> Step<'_> {
     let [_, length, _, next, ..] = *data else { return Err(CUT) };
     let rest = behind(data, usize::from(length & 0x3f) * 4)?;
     match next {
-        1 => Ok((IpVersion::V4, rest)),
-        2 => Ok((IpVersion::V6, rest)),
+        1 => Ok(Behind::Ip(IpVersion::V4, rest)),
+        2 => Ok(Behind::Ip(IpVersion::V6, rest)),
         3 => ethernet(rest),
         _ => Err(NoPacket::Other),
     }
 }
 
 /// RFC 2516.
-fn pppoe(data: &[u8]) -> Network<'_> {
+fn pppoe(data: &[u8]) -> Step<'_> {
     match *data {
         [0x11, 0, _, _, _, _, ..] => ppp(&data[6..]),
         _ => Err(NoPacket::Other),
@@ -166,7 +184,7 @@ fn pppoe(data: &[u8]) -> Network<'_> {
 }
 
 /// RFC 1661 and RFC 1662, with address and protocol compressed or not.
-fn ppp(mut data: &[u8]) -> Network<'_> {
+fn ppp(mut data: &[u8]) -> Step<'_> {
     if let [0xff, 3, rest @ ..] = data {
         data = rest;
     }
@@ -176,35 +194,35 @@ fn ppp(mut data: &[u8]) -> Network<'_> {
         _ => return Err(CUT),
     };
     match protocol {
-        0x21 => Ok((IpVersion::V4, rest)),
-        0x57 => Ok((IpVersion::V6, rest)),
+        0x21 => Ok(Behind::Ip(IpVersion::V4, rest)),
+        0x57 => Ok(Behind::Ip(IpVersion::V6, rest)),
         0x281 | 0x283 => mpls(rest),
         _ => Err(NoPacket::Other),
     }
 }
 
-pub(crate) fn raw(data: &[u8]) -> Network<'_> {
+pub(crate) fn raw(data: &[u8]) -> Step<'_> {
     match data.first().ok_or(CUT)? >> 4 {
-        4 => Ok((IpVersion::V4, data)),
-        6 => Ok((IpVersion::V6, data)),
+        4 => Ok(Behind::Ip(IpVersion::V4, data)),
+        6 => Ok(Behind::Ip(IpVersion::V6, data)),
         _ => Err(NoPacket::Other),
     }
 }
 
 /// An address family in the byte order of the host that captured, which may be another than the file's, in a
 /// header of that length.
-fn address_family(data: &[u8], length: usize) -> Network<'_> {
+fn address_family(data: &[u8], length: usize) -> Step<'_> {
     let packet = behind(data, length)?;
     match data[..4] {
-        [2, 0, 0, 0] | [0, 0, 0, 2] => Ok((IpVersion::V4, packet)),
+        [2, 0, 0, 0] | [0, 0, 0, 2] => Ok(Behind::Ip(IpVersion::V4, packet)),
         // Linux; NetBSD and OpenBSD; FreeBSD; macOS.
-        [10 | 24 | 28 | 30, 0, 0, 0] | [0, 0, 0, 10 | 24 | 28 | 30] => Ok((IpVersion::V6, packet)),
+        [10 | 24 | 28 | 30, 0, 0, 0] | [0, 0, 0, 10 | 24 | 28 | 30] => Ok(Behind::Ip(IpVersion::V6, packet)),
         _ => Err(NoPacket::Other),
     }
 }
 
 /// Netfilter's log: attributes, one of which is the packet. In the byte order of the host that captured.
-fn nflog(mut data: &[u8]) -> Network<'_> {
+fn nflog(mut data: &[u8]) -> Step<'_> {
     loop {
         let [a, b, c, d, ..] = *data else { return Err(CUT) };
         let (length, kind) = match (u16::from_le_bytes([a, b]), [c, d]) {
@@ -219,12 +237,12 @@ fn nflog(mut data: &[u8]) -> Network<'_> {
     }
 }
 
-fn radiotap(data: &[u8]) -> Network<'_> {
+fn radiotap(data: &[u8]) -> Step<'_> {
     let [_, _, low, high, ..] = *data else { return Err(CUT) };
     wireless(behind(data, usize::from(u16::from_le_bytes([low, high])))?)
 }
 
-fn per_packet_information(data: &[u8]) -> Network<'_> {
+fn per_packet_information(data: &[u8]) -> Step<'_> {
     let [_, _, low, high, a, b, 0, 0, ..] = *data else { return Err(NoPacket::Other) };
     let rest = behind(data, usize::from(u16::from_le_bytes([low, high])))?;
     match u16::from_le_bytes([a, b]) {
@@ -235,7 +253,7 @@ fn per_packet_information(data: &[u8]) -> Network<'_> {
 }
 
 /// IEEE 802.11: what is in data frames that can be read.
-fn wireless(data: &[u8]) -> Network<'_> {
+fn wireless(data: &[u8]) -> Step<'_> {
     let [control, flags, ..] = *data else { return Err(CUT) };
     // Version 0, type data, with data in it.
     if control & 0x0f != 0x08 || control & 0x40 != 0 {
@@ -338,6 +356,20 @@ mod tests {
         let tags = [&[0; 12][..], &[0x81, 0].repeat(1000)].concat();
         assert_eq!(strip(LinkType::ETHERNET, &tags), Err(CUT));
         assert_eq!(mpls(&[0; 1000]), Err(CUT));
+    }
+
+    /// Headers within headers as far as a record is long, in a test's small stack.
+    #[test]
+    fn headers_within_headers_take_no_stack() {
+        let ethernet = [0; 12];
+        let macsec = [0x88, 0xe5, 0, 0, 0, 0, 0, 1];
+        let bridged = [&[0x65, 0x58][..], &ethernet].concat();
+        let label = [&[0x88, 0x47, 0, 0, 1, 1, 0, 0, 0, 0][..], &ethernet].concat();
+        let snap = [0, 100, 0xaa, 0xaa, 3, 0, 0, 0];
+        for (first, header) in [(&b""[..], &macsec[..]), (b"", &bridged), (b"", &label), (&snap, &label)] {
+            let data = [&ethernet, first, &header.repeat(262_144 / header.len())].concat();
+            assert_eq!(strip(LinkType::ETHERNET, &data), Err(CUT));
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Tunnels: from the packet outside to the one in it.
 
 use crate::ip::{IpPacket, IpVersion, protocol};
-use crate::link::{self, Network, NoPacket};
+use crate::link::{self, Behind, Network, NoPacket, Step};
 
 /// The packet in a tunnel that is not UDP; `None`: not a tunnel.
 pub(crate) fn inner<'a>(packet: &IpPacket<'a>) -> Option<Network<'a>> {
@@ -9,12 +9,14 @@ pub(crate) fn inner<'a>(packet: &IpPacket<'a>) -> Option<Network<'a>> {
     match packet.protocol {
         protocol::IPV4 => Some(Ok((IpVersion::V4, data))),
         protocol::IPV6 => Some(Ok((IpVersion::V6, data))),
-        protocol::GRE => Some(gre(data)),
+        protocol::GRE => Some(link::network(gre(data))),
         // EtherIP (RFC 3378).
-        protocol::ETHERNET => data.get(2..).map(link::ethernet),
+        protocol::ETHERNET => data.get(2..).map(|data| link::network(link::ethernet(data))),
         // A multicast packet on its way to the rendezvous point: PIM Register (RFC 7761).
-        protocol::PIM if data.first() == Some(&0x21) => data.get(8..).map(link::raw),
-        protocol::MPLS => Some(link::mpls(data)),
+        protocol::PIM if data.first() == Some(&0x21) => {
+            data.get(8..).map(|data| link::network(link::raw(data)))
+        }
+        protocol::MPLS => Some(link::network(link::mpls(data))),
         _ => None,
     }
 }
@@ -22,7 +24,7 @@ pub(crate) fn inner<'a>(packet: &IpPacket<'a>) -> Option<Network<'a>> {
 const CUT: NoPacket = NoPacket::Unread("cut within a tunnel's header");
 
 /// RFC 2784, RFC 2890; version 1, which carries PPP, RFC 2637.
-fn gre(data: &[u8]) -> Network<'_> {
+fn gre(data: &[u8]) -> Step<'_> {
     let [flags, version, high, low, ..] = *data else { return Err(CUT) };
     let optional = |bit: u8, length: usize| if flags & bit != 0 { length } else { 0 };
     // Checksum, key, sequence number. A source route (bit 0x40) was never used.
@@ -34,7 +36,7 @@ fn gre(data: &[u8]) -> Network<'_> {
     match u16::from_be_bytes([high, low]) {
         // Not a length here.
         ..=1500 => Err(NoPacket::Other),
-        number => link::ether_type(number, data.get(length..).ok_or(CUT)?),
+        number => Ok(Behind::Typed(number, data.get(length..).ok_or(CUT)?)),
     }
 }
 
@@ -43,7 +45,7 @@ pub(crate) fn vxlan(destination_port: u16, payload: &[u8]) -> Option<Network<'_>
     match *payload {
         // The only flag says that there is a network identifier.
         [0x08, _, _, _, _, _, _, 0, ..] if matches!(destination_port, 4789 | 8472) => {
-            Some(link::ethernet(&payload[8..]))
+            Some(link::network(link::ethernet(&payload[8..])))
         }
         _ => None,
     }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 
 use crate::address::array;
 use crate::ring::Map;
@@ -20,6 +20,10 @@ const MMAPABLE: u32 = 1 << 10;
 const BUSY: u32 = 1 << 31;
 const DISCARDED: u32 = 1 << 30;
 const RECORD_HEADER: usize = 8;
+
+/// Where in a number of 64 bits its words are.
+const LOW: usize = if cfg!(target_endian = "little") { 0 } else { 4 };
+const HIGH: usize = 4 - LOW;
 
 /// Says to the kernel that helpers which are for GPL programs only may be called.
 const LICENSE: &[u8] = b"Dual MIT/GPL\0";
@@ -83,7 +87,7 @@ impl Counter {
 
     pub(crate) fn value(&self) -> u64 {
         let half = |at| u64::from(self.memory.word(at).load(Ordering::Relaxed));
-        if cfg!(target_endian = "little") { half(0) | half(4) << 32 } else { half(4) | half(0) << 32 }
+        half(LOW) | half(HIGH) << 32
     }
 }
 
@@ -112,7 +116,7 @@ impl Records {
     /// The next record, if there is one that is as long as this.
     pub(crate) fn next<const N: usize>(&mut self) -> Option<[u8; N]> {
         loop {
-            if position(&self.producer).load(Ordering::Acquire) == low_word(self.position) {
+            if self.producer.word(LOW).load(Ordering::Acquire) == halves(self.position as u64)[0] {
                 return None;
             }
             let start = page_size() + (self.position & (self.size - 1));
@@ -140,23 +144,18 @@ impl Records {
 
     /// Tell the kernel how far we have read.
     fn advance(&self) {
-        let value = (self.position as u64).to_ne_bytes();
-        let [low, high] = [0, 4].map(|at| array(&value, at).map_or(0, u32::from_ne_bytes));
+        let [low, high] = halves(self.position as u64);
         // In this order the kernel sees, between the two, a position that is too low rather than too high;
         // the upper half changes every 4 GB.
-        self.consumer.word(0).store(low, Ordering::Release);
-        self.consumer.word(4).store(high, Ordering::Release);
+        self.consumer.word(LOW).store(low, Ordering::Release);
+        self.consumer.word(HIGH).store(high, Ordering::Release);
     }
 }
 
-/// The lower word of a position in the first bytes of a map.
-fn position(map: &Map) -> &AtomicU32 {
-    map.word(if cfg!(target_endian = "little") { 0 } else { 4 })
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "what is compared with a word")]
-fn low_word(position: usize) -> u32 {
-    position as u32
+/// The lower and the upper word of a number.
+#[expect(clippy::cast_possible_truncation, reason = "the halves of a number are meant")]
+fn halves(number: u64) -> [u32; 2] {
+    [number as u32, (number >> 32) as u32]
 }
 
 /// Load a program and let it run at every hit of a tracepoint, as long as what is returned is open.

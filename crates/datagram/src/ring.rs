@@ -73,13 +73,21 @@ pub struct Ring {
 }
 
 impl Ring {
+    /// The most interfaces that can be told from the others: as far as a filter can jump.
+    pub const INTERFACES: usize = 255;
+
     /// Capture UDP and the ICMP errors about it on these interfaces of the calling thread's network namespace,
     /// on all of them if none is named. At most `snapshot` bytes of a packet are kept; the ring takes `memory`
     /// bytes, at least a block.
     ///
     /// # Errors
     /// Those of socket(2), setsockopt(2), mmap(2) and bind(2): `PermissionDenied` without `CAP_NET_RAW`.
+    /// `InvalidInput` for more than [`Ring::INTERFACES`].
     pub fn open(interfaces: &[u32], snapshot: u32, memory: usize) -> io::Result<Self> {
+        if interfaces.len() > Self::INTERFACES {
+            let most = format!("more than {} interfaces: name none, for all", Self::INTERFACES);
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, most));
+        }
         // Protocol 0: nothing is received before the filter is in place and bind() names one.
         // SAFETY: a system call without pointers; the descriptor is new, and ours alone.
         #[expect(unsafe_code, reason = "a system call")]
@@ -125,13 +133,19 @@ impl Ring {
         Ok(woken != Woken::TooLate)
     }
 
+    /// How many blocks it has.
+    #[must_use]
+    pub fn blocks(&self) -> usize {
+        self.map.length / BLOCK
+    }
+
     /// The next block that the kernel has handed over, `None` if there is none. Dropping it gives it back.
     pub fn next_block(&mut self) -> Option<Block<'_>> {
         let start = self.next * BLOCK;
         if self.map.word(start + offset::BLOCK_STATUS).load(Ordering::Acquire) & OF_USER == 0 {
             return None;
         }
-        self.next = (self.next + 1) % (self.map.length / BLOCK);
+        self.next = (self.next + 1) % self.blocks();
         Some(Block { ring: self, start })
     }
 

@@ -63,6 +63,14 @@ fn what_loopback_carries_is_seen_once_and_only_udp() {
 }
 
 #[test]
+fn as_many_interfaces_as_a_filter_can_name() {
+    let many: Vec<u32> = (1..=256).rev().collect();
+    let refused = Ring::open(&many, 1 << 16, 1 << 20).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::InvalidInput);
+    on_a_host(move || assert_eq!(seen(&many[1..], 1 << 16, 2, talk).len(), 2));
+}
+
+#[test]
 fn the_snapshot_cuts() {
     on_a_host(|| {
         let payloads = seen(&[1], 30, 2, talk);

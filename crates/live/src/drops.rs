@@ -7,13 +7,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use udpkit_capture::{Book, Message, Moment, dissect};
 use udpkit_datagram::{Drops, Fate, KernelEvent, monotonic_ns};
 
-use crate::RAW_IP;
+use crate::LINK;
 
 /// The most that are told apart; the rest are only counted.
 const MOST: usize = 10_000;
 /// The packet comes from the ring later than its drop, at most this: then it is known whose it was.
 const LATER_NS: u64 = 150_000_000;
-/// The most events that wait for their packets.
+/// The most events that wait for their packets, and the most that are read at a time.
 const WAITING: usize = 20_000;
 /// A firewall that rejects a datagram drops it right after it told the sender.
 const REJECTS_WITHIN_NS: u64 = 1_000_000;
@@ -87,9 +87,8 @@ impl DropTable {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         let monotonic = monotonic_ns();
         let booted = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX).saturating_sub(monotonic);
-        while let Some(event) = drops.next_event() {
-            self.waiting.push_back(event);
-        }
+        // Not until there is none: they may come faster than they are read.
+        self.waiting.extend(std::iter::from_fn(|| drops.next_event()).take(WAITING));
         while let Some(oldest) = self.waiting.front() {
             let young = monotonic.saturating_sub(oldest.monotonic_ns) < LATER_NS;
             if young && !all && self.waiting.len() < WAITING {
@@ -103,7 +102,7 @@ impl DropTable {
     }
 
     fn take(&mut self, event: KernelEvent, book: &Book, booted_ns: u64) {
-        let Some(Message::Datagram { source, destination, .. }) = dissect(RAW_IP, &event.header) else {
+        let Some(Message::Datagram { source, destination, .. }) = dissect(LINK, &event.header) else {
             return;
         };
         // Somebody else's, unless its conversation was captured here: what a container sends, its host drops.

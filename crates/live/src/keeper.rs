@@ -9,17 +9,18 @@ use std::path::{Path, PathBuf};
 use udpkit_capture::Message;
 use udpkit_datagram::Packet;
 
+use crate::LINK;
+
 /// Bytes of packets that wait for their conversation to be chosen, with what it costs to keep one.
 const ROOM: usize = 32 << 20;
 const COST: usize = 64;
 /// The most conversations that are chosen.
 const MOST: usize = 100_000;
 
-/// Classic pcap with nanoseconds, link type raw IP (pcap-savefile(5)).
+/// Classic pcap with nanoseconds (pcap-savefile(5)).
 const MAGIC: u32 = 0xa1b2_3c4d;
 const VERSION: [u16; 2] = [2, 4];
 const SNAPSHOT: u32 = 262_144;
-const RAW_IP: u32 = 101;
 const FILE_HEADER: u64 = 24;
 const RECORD_HEADER: u64 = 16;
 
@@ -190,7 +191,7 @@ fn begin(path: &Path) -> io::Result<BufWriter<File>> {
     for half in VERSION {
         file.write_all(&half.to_ne_bytes())?;
     }
-    for word in [0, 0, SNAPSHOT, RAW_IP] {
+    for word in [0, 0, SNAPSHOT, LINK.0.into()] {
         file.write_all(&word.to_ne_bytes())?;
     }
     file.flush()?;

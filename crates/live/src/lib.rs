@@ -29,8 +29,8 @@ use crate::keeper::Keeper;
 
 /// The thread looks this often whether it is to end, and for drops.
 const TICK: Duration = Duration::from_millis(50);
-/// Packets of cooked sockets start so: `LINKTYPE_RAW`.
-const RAW_IP: LinkType = LinkType(101);
+/// Packets of cooked sockets start so.
+const LINK: LinkType = LinkType::RAW_IP;
 /// The most conversations before the table starts anew, about 100 MB; the rules know captures that start in the
 /// middle.
 const MOST: usize = 1 << 19;
@@ -77,7 +77,7 @@ impl State {
         };
         let Self { book, interfaces, keeper, .. } = self;
         let interface = &mut interfaces[usize::from(source)];
-        let stamped = interface.packets.read(packet.time_ns, RAW_IP, packet.data);
+        let stamped = interface.packets.read(packet.time_ns, LINK, packet.data);
         let message = stamped.as_ref().map(|stamped| &stamped.message);
         match message {
             Some(Message::Datagram { .. }) => interface.datagrams += 1,
@@ -97,6 +97,7 @@ impl State {
 
     fn interface(&mut self, index: u32) -> u16 {
         if self.interfaces.len() < INTERFACES {
+            self.places.insert(index, u16::try_from(self.interfaces.len()).expect("few interfaces"));
             self.interfaces.push(Interface {
                 index,
                 packets: Packets::default(),
@@ -104,9 +105,7 @@ impl State {
                 icmp_errors: 0,
             });
         }
-        let source = u16::try_from(self.interfaces.len() - 1).expect("few interfaces");
-        self.places.insert(index, source);
-        source
+        u16::try_from(self.interfaces.len() - 1).expect("few interfaces")
     }
 
     fn renew_if_full(&mut self) {
@@ -233,7 +232,9 @@ fn run(shared: &Shared, mut ring: Ring, mut drops: Option<Drops>) {
         // Read once more when told to end: a block is handed over some time after its packets came.
         last |= shared.stop.load(Ordering::Relaxed);
         let waited = ring.wait(TICK);
-        while let Some(block) = ring.next_block() {
+        // Once around at most: packets may come faster than they are read.
+        for _ in 0..ring.blocks() {
+            let Some(block) = ring.next_block() else { break };
             let mut state = shared.lock();
             for packet in block.packets() {
                 state.take(&packet);

@@ -26,7 +26,6 @@ pub(crate) struct Tally {
     icmp_errors: u64,
     unread: HashMap<String, u64>,
     damage: Vec<String>,
-    first_ns: Option<u64>,
     last_ns: Option<u64>,
 }
 
@@ -48,7 +47,9 @@ pub(crate) fn read(
         return Err(Error::value("an index for each input, and at most 65,535 of them".to_owned()));
     }
     let watch = Arc::new(Watch::new(progress));
-    let opened: Result<Vec<_>> = inputs.into_iter().map(|input| input.get().open(&watch)).collect();
+    let opened: Result<Vec<_>> =
+        py.detach(|| inputs.into_iter().map(|input| input.get().open(&watch)).collect());
+    watch.raised()?;
     let (kinds, mut messages): (Vec<Kind>, Vec<_>) = opened?.into_iter().unzip();
     let mut book = Book::new();
     book.keep(keep.into_iter().flatten().map(SocketAddr::from));
@@ -79,7 +80,6 @@ pub(crate) fn read(
             icmp_errors: tally.icmp_errors,
             unread: tally.unread.iter().map(|(why, count)| (why.clone(), *count)).collect(),
             damage: tally.damage.clone(),
-            first_ns: tally.first_ns,
             last_ns: tally.last_ns,
         }
     });

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use udpkit_capture::{CaptureKind, Messages, is_capture, open_capture};
+use udpkit_capture::{CaptureKind, Messages, check_capture, is_capture, open_capture};
 use udpkit_text::strace::is_strace;
 use udpkit_text::{Services, Tcpdump, is_tcpdump};
 
@@ -97,7 +97,11 @@ impl Input {
         let opened = py.detach(|| {
             let mut input = udpkit_capture::Input::new(Box::new(tapped))?;
             let kind = Kind::of(input.head());
-            io::Result::Ok((input, kind))
+            // Here, so that it fails alone, and not with all that it is read together with.
+            if let Some(Kind::Pcap | Kind::Pcapng) = kind {
+                check_capture(&mut input)?;
+            }
+            Result::Ok((input, kind))
         });
         tap.watch().raised()?;
         let (input, kind) = opened?;
@@ -110,8 +114,8 @@ impl Input {
     }
 
     #[getter]
-    fn head(&self) -> Vec<u8> {
-        locked(&self.stream).as_mut().map_or_else(Vec::new, |input| input.head().to_vec())
+    fn head(&self, py: Python<'_>) -> Vec<u8> {
+        py.detach(|| locked(&self.stream).as_mut().map_or_else(Vec::new, |input| input.head().to_vec()))
     }
 
     #[pyo3(signature = (limit, /))]
@@ -131,7 +135,8 @@ impl Input {
 }
 
 impl Input {
-    /// The input, which can be read once, as messages; `watch` is told of what is read.
+    /// The input, which can be read once, as messages; `watch` is told of what is read. Called without the GIL, as
+    /// `stream` is: another thread may hold the lock while it waits for the GIL.
     pub(crate) fn open(&self, watch: &Arc<Watch>) -> Result<(Kind, Box<dyn Messages + Send>)> {
         let kind = self.kind.ok_or_else(|| Error::value("not a capture".to_owned()))?;
         Ok((kind, kind.open(self.stream(watch)?)?))

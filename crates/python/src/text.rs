@@ -24,9 +24,10 @@ pub(crate) fn read_strace<'py>(
     source: u32,
 ) -> Result<(Bound<'py, PyAny>, Vec<Bound<'py, PyAny>>)> {
     let watch = Arc::new(Watch::new(progress));
-    let stream = log.get().stream(&watch)?;
-    let trace = py.detach(|| strace::read(stream));
+    let log = log.get();
+    let trace = py.detach(|| log.stream(&watch).map(strace::read));
     watch.raised()?;
+    let trace = trace?;
     let facts = Facts::new(py, source)?;
     let mut sockets = Vec::new();
     for (number, socket) in trace.sockets.iter().enumerate() {
@@ -74,7 +75,6 @@ impl<'py> Facts<'py> {
         fields.set_item("skipped", tally.packets.saturating_sub(trace.carrying))?;
         fields.set_item("unread", &tally.unread)?;
         fields.set_item("damage", &tally.damage)?;
-        fields.set_item("first_ns", tally.first_ns)?;
         fields.set_item("last_ns", tally.last_ns)?;
         self.module.getattr("Source")?.call((path, "strace"), Some(&fields))
     }
@@ -114,7 +114,6 @@ impl<'py> Facts<'py> {
         fields.set_item("pktinfo", key.pktinfo)?;
         fields.set_item("icmp", key.icmp)?;
         fields.set_item("offender", key.offender)?;
-        fields.set_item("about", calls.about.map(|about| self.moment(about)).transpose()?)?;
         fields.set_item("candidates", calls.candidates)?;
         let (first, last) = (self.moment(calls.first)?, self.moment(calls.last)?);
         self.calls.call((kind, key.name, calls.count, first, last), Some(&fields))

@@ -451,3 +451,33 @@ fn an_error_about_a_tunnel_is_about_the_tunnels_own_datagram() {
         ARP, Ethernet (len 6), IPv4 (len 4), Reply 10.9.0.2 is-at a6:45:d5:c4:93:1f, length 28\n";
     assert_eq!(messages(text), ["1 10.0.0.1 to 10.0.0.2: 3/13 10.0.0.2:35195 > 10.0.0.1:4789 50"]);
 }
+
+#[test]
+fn a_web_page_took_the_arrows_for_tags() {
+    let text = b"10:00:00.1 IP 10.0.0.9.40000 10.0.0.1.7000: UDP, length 5\n\
+        10:00:00.2 IP 10.0.0.1 10.0.0.9: ICMP 10.0.0.1 udp port 7000 unreachable, length 41\n\
+        10:00:00.3 IP 10.0.0.9 knows 10.0.0.1: it is near\n";
+    assert!(is_tcpdump(text));
+    assert_eq!(
+        messages(text),
+        ["1 10.0.0.9:40000 > 10.0.0.1:7000 5", "2 10.0.0.1 to 10.0.0.9: 3/3 10.0.0.9:40000 > 10.0.0.1:7000"]
+    );
+}
+
+#[test]
+fn a_quote_whose_error_was_cut_off_is_no_packet() {
+    let text = b"ceeded, time exceeded in-transit, length 45\n\
+        \tIP (tos 0x0, ttl 1, id 1, offset 0, flags [DF], proto UDP (17), length 37)\n    \
+        10.0.0.9.40000 > 10.0.0.1.33434: UDP, length 9\n\
+        10:00:00.1 IP (tos 0x0, ttl 2, id 2, offset 0, flags [DF], proto UDP (17), length 37)\n    \
+        10.0.0.9.40000 > 10.0.0.1.33435: UDP, length 9\n";
+    assert_eq!(messages(text), ["4 10.0.0.9:40000 > 10.0.0.1:33435 9"]);
+}
+
+#[test]
+fn a_line_may_end_within_the_word_udp() {
+    for cut in ["U", "UD", "UDP", "UDP,"] {
+        let text = format!("10:00:00.1 IP 10.0.0.9.40000 > 10.0.0.1.7000: {cut}");
+        assert_eq!(messages(text.as_bytes()), ["1 10.0.0.9:40000 > 10.0.0.1:7000 0"], "{cut}");
+    }
+}

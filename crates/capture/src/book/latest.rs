@@ -32,6 +32,7 @@ impl Book {
     /// The conversations with the latest datagrams, the latest first, at most `most`.
     #[must_use]
     pub fn latest(&self, most: usize) -> Vec<Latest> {
+        let most = most.min(self.len());
         let mut best: BinaryHeap<Reverse<(u64, u32)>> = BinaryHeap::with_capacity(most + 1);
         for (place, record) in self.records.iter() {
             let order = [record.requests, record.replies].iter().filter_map(last_order).max();

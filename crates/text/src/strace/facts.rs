@@ -62,9 +62,7 @@ pub struct Calls {
     pub first: Moment,
     /// The last one.
     pub last: Moment,
-    /// For errors: the last datagram that was sent before the first of them.
-    pub about: Option<Moment>,
-    /// How many were sent since the error before it.
+    /// For errors: how many datagrams were sent before the first of them, since the error before it.
     pub candidates: u64,
 }
 

@@ -67,7 +67,7 @@ pub fn read(mut input: impl BufRead) -> Trace {
             Ok(0) => break,
             Ok(_) => {}
             Err(error) => {
-                log.damaged(format!("after line {number}: {error}"));
+                log.tally.add_damage(&format!("after line {number}: {error}"));
                 break;
             }
         }
@@ -75,8 +75,9 @@ pub fn read(mut input: impl BufRead) -> Trace {
         if text.last() == Some(&b'\n') {
             text.pop();
         } else if text.len() as u64 == LINE {
-            log.unread("line too long");
-            if skip_line(&mut input).is_err() {
+            log.tally.add_unread("line too long");
+            if let Err(error) = skip_line(&mut input) {
+                log.tally.add_damage(&format!("after line {number}: {error}"));
                 break;
             }
         }
@@ -132,7 +133,7 @@ impl Log {
             if goes_on(line.body) {
                 return self.go_on(broken, text);
             }
-            self.unread("line cut off");
+            self.tally.add_unread("line cut off");
         }
         if line.body == Body::Chatter {
             return;
@@ -177,8 +178,7 @@ impl Log {
         if understood {
             self.tally.packets += 1;
             if let Some(time) = line.time_ns {
-                self.tally.first_ns.get_or_insert(time);
-                self.tally.last_ns = Some(time);
+                self.tally.add_time(time);
             }
         }
     }
@@ -207,25 +207,17 @@ impl Log {
         } else if broken.pieces < PIECES && (broken.text.len() as u64) < LINE {
             self.broken = Some(broken);
         } else {
-            self.unread("line cut off");
+            self.tally.add_unread("line cut off");
         }
-    }
-
-    fn unread(&mut self, reason: &str) {
-        *self.tally.unread.entry(reason.to_owned()).or_default() += 1;
-    }
-
-    fn damaged(&mut self, sentence: String) {
-        self.tally.damage.push(sentence);
     }
 
     fn finish(mut self) -> Trace {
         if self.broken.is_some() {
-            self.unread("line cut off");
+            self.tally.add_unread("line cut off");
         }
         if self.sockets.unlisted > 0 {
             let count = self.sockets.unlisted;
-            self.damaged(format!("{count} more sockets: there was no room for what they did"));
+            self.tally.add_damage(&format!("{count} more sockets: there was no room for what they did"));
         }
         self.tally.datagrams = self.sockets.datagrams;
         Trace {

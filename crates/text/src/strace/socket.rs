@@ -42,9 +42,10 @@ pub(super) struct Socket {
     /// Calls that are alike, in `facts.calls`.
     index: HashMap<Key, usize>,
     of_a_kind: [usize; 6],
-    /// The last datagram that was sent, and how many were since an error was told.
-    sent: Option<Moment>,
+    /// How many datagrams were sent since an error was told.
     sent_since: u64,
+    /// Datagrams that were looked at and wait to be taken.
+    peeked: u64,
     used: bool,
 }
 
@@ -76,8 +77,8 @@ impl Socket {
             connected: None,
             index: HashMap::new(),
             of_a_kind: [0; 6],
-            sent: None,
             sent_since: 0,
+            peeked: 0,
             used: false,
         }
     }
@@ -135,11 +136,13 @@ impl Socket {
                 }
             }
             "recvfrom" | "sendto" => {
-                let (_, _, flags, peer) = (next(), next(), next(), next());
+                let (data, _, flags, peer) = (next(), next(), next(), next());
+                self.udp |= done.name == "sendto" && self.asks_a_resolver(done, data);
                 return self.exchange(done, flags, vec![plain(sockaddr(peer))], 1, room);
             }
             "recv" | "send" => {
-                let (_, _, flags) = (next(), next(), next());
+                let (data, _, flags) = (next(), next(), next());
+                self.udp |= done.name == "send" && self.asks_a_resolver(done, data);
                 return self.exchange(done, flags, vec![plain(None)], 1, room);
             }
             "read" | "readv" | "write" | "writev" => {
@@ -165,6 +168,13 @@ impl Socket {
             _ => {}
         }
         0
+    }
+
+    /// DNS' query, whole (RFC 1035, section 4.1.1), to port 53: on a stream its length would stand before it.
+    fn asks_a_resolver(&self, done: Done<'_>, data: &[u8]) -> bool {
+        let Some(&[id, low, flags, _, 0, 1, ..]) = string(data, 6).as_deref() else { return false };
+        let framed = Some(i64::from(u16::from_be_bytes([id, low])) + 2) == done.call.result;
+        self.connected.is_some_and(|peer| peer.port() == 53) && flags & 0xf8 == 0 && !framed
     }
 
     fn bind(&mut self, done: Done<'_>, address: &[u8], room: &mut usize) {
@@ -262,8 +272,15 @@ impl Socket {
             }
             self.record(kind, done, Message { peer: named.map(canonical).or(self.connected), header }, room);
         }
-        let carries = self.udp && matches!(kind, CallKind::Receive | CallKind::Send);
-        done.call.result.filter(|&result| carries && result >= 0).map_or(0, |_| count)
+        if !self.udp || done.call.result.is_none_or(|result| result < 0) {
+            return 0;
+        }
+        match kind {
+            CallKind::Send => count,
+            CallKind::Peek => count.saturating_sub(std::mem::replace(&mut self.peeked, count)),
+            CallKind::Receive => count.saturating_sub(std::mem::take(&mut self.peeked)),
+            _ => 0,
+        }
     }
 
     /// Writes down a call that succeeded, or failed in a way that says something of the network.
@@ -308,14 +325,13 @@ impl Socket {
             self.of_a_kind[kind as usize] += 1;
             *room -= 1;
             self.index.insert(key.clone(), self.facts.calls.len());
-            let (about, candidates) = if told { (self.sent, self.sent_since) } else { (None, 0) };
+            let candidates = if told { self.sent_since } else { 0 };
             let first = done.at;
-            self.facts.calls.push(Calls { key, count: 1, first, last: first, about, candidates });
+            self.facts.calls.push(Calls { key, count: 1, first, last: first, candidates });
         } else {
             self.facts.unlisted += 1;
         }
         if kind == CallKind::Send && !failed {
-            self.sent = Some(done.at);
             self.sent_since += 1;
         } else if told {
             self.sent_since = 0;

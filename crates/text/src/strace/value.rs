@@ -13,13 +13,15 @@ pub(super) struct Item<'a> {
 /// What is separated by commas, brackets and strings being whole.
 pub(super) fn items(text: &[u8]) -> impl Iterator<Item = Item<'_>> {
     let mut rest = Some(text);
+    let mut closed = Closed::default();
     std::iter::from_fn(move || {
         let text = rest?.trim_ascii_start();
         if text.is_empty() {
             rest = None;
             return None;
         }
-        let end = end_of_item(text);
+        // Where the item ends: at a comma, at a bracket that it did not open, or with the text.
+        let end = scan(text, b',', &mut closed);
         rest = text.get(end + 1..);
         Some(item(text[..end].trim_ascii_end()))
     })
@@ -47,19 +49,27 @@ fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
-/// Where the item at the start of `text` ends: at a comma, at a bracket that it did not open, or with the text.
-fn end_of_item(text: &[u8]) -> usize {
-    scan(text, b',')
-}
-
 /// Where the parenthesis that was opened just before `text` is closed.
 pub(super) fn end_of_arguments(text: &[u8]) -> Option<usize> {
-    let end = scan(text, b')');
+    let end = scan(text, b')', &mut Closed::default());
     (text.get(end) == Some(&b')')).then_some(end)
 }
 
+/// Whether comments and `<…>` of -y may still be closed. Where one is not, none behind it is: a line has room for
+/// half a million of them, and to look for the end of each would take minutes.
+struct Closed {
+    comments: bool,
+    annotations: bool,
+}
+
+impl Default for Closed {
+    fn default() -> Self {
+        Self { comments: true, annotations: true }
+    }
+}
+
 /// The first `stop`, or closing bracket too many, outside brackets, strings, comments and `<…>` of -y.
-fn scan(text: &[u8], stop: u8) -> usize {
+fn scan(text: &[u8], stop: u8, closed: &mut Closed) -> usize {
     let mut depth = 0_usize;
     let mut at = 0;
     while let Some(&byte) = text.get(at) {
@@ -68,9 +78,18 @@ fn scan(text: &[u8], stop: u8) -> usize {
             b'(' | b'[' | b'{' => depth += 1,
             b')' | b']' | b'}' if depth > 0 => depth -= 1,
             _ if depth == 0 && (byte == stop || matches!(byte, b')' | b']' | b'}')) => return at,
-            b'/' if text.get(at + 1) == Some(&b'*') => at = after(text, at + 2, b"*/").unwrap_or(at),
-            b'<' if at > 0 && (text[at - 1].is_ascii_digit() || text[at - 1] == b'D') => {
-                at = end_of_annotation(text, at).unwrap_or(at);
+            b'/' if closed.comments && text.get(at + 1) == Some(&b'*') => match after(text, at + 2, b"*/") {
+                Some(end) => at = end,
+                None => closed.comments = false,
+            },
+            b'<' if closed.annotations
+                && at > 0
+                && (text[at - 1].is_ascii_digit() || text[at - 1] == b'D') =>
+            {
+                match end_of_annotation(text, at) {
+                    Some(end) => at = end,
+                    None => closed.annotations = false,
+                }
             }
             _ => {}
         }
@@ -117,7 +136,7 @@ pub(super) fn inside(value: &[u8]) -> Option<&[u8]> {
         _ => return None,
     };
     // Any comma outside brackets is passed over: only a closing bracket stops.
-    Some(&rest[..scan(rest, b')')])
+    Some(&rest[..scan(rest, b')', &mut Closed::default())])
 }
 
 /// The constant or number with which `value` begins.
@@ -259,6 +278,15 @@ mod tests {
         ];
         assert_eq!(found, expected);
         assert_eq!(field(inside(found[2]).unwrap(), b"b"), Some(&b"{c}"[..]));
+    }
+
+    #[test]
+    fn the_end_of_what_is_never_closed_is_looked_for_once() {
+        for opened in ["1<,", "/*,", "1</*,"] {
+            let text = opened.repeat(200_000);
+            assert_eq!(end_of_arguments(text.as_bytes()), None);
+            assert_eq!(items(text.as_bytes()).count(), 200_000);
+        }
     }
 
     #[test]

@@ -129,6 +129,9 @@ pub(crate) fn decode(text: &[u8], ports: bool) -> Decoded<'_> {
     if let Some(told) = text.strip_prefix(b"UDP,") {
         return Decoded::Udp { length: told_length(told), checksum: Sum::Untold, sure: true };
     }
+    if ports && b"UDP,".starts_with(text) {
+        return Decoded::Udp { length: None, checksum: Sum::Untold, sure: text.len() > 1 };
+    }
     if text.starts_with(b"Flags [") || b"Flags [".starts_with(text) {
         return if text.len() < 7 { Decoded::Cut } else { Decoded::Other };
     }

@@ -133,6 +133,9 @@ pub(crate) fn v4(text: &[u8]) -> Icmp<'_> {
 
 /// What follows "ICMP6, ".
 pub(crate) fn v6(text: &[u8]) -> Icmp<'_> {
+    if text == b"destination unreachable[|icmp6]" {
+        return Icmp::Cut;
+    }
     let host = |text| {
         let host = head(text).0;
         host.strip_suffix(b",").unwrap_or(host)
@@ -247,6 +250,7 @@ mod tests {
             ("echo request, id 1, seq 1, length 64", Icmp::Other),
             ("neighbor solicitation, who has fe80::1, length 32", Icmp::Other),
             ("destination unr", Icmp::Other),
+            ("destination unreachable[|icmp6]", Icmp::Cut),
         ] {
             assert_eq!(v6(text.as_bytes()), expected, "{text}");
         }

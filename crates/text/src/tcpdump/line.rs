@@ -231,7 +231,10 @@ fn nested(text: &[u8]) -> What<'_> {
         while let Some(next) = after(rest, mark) {
             rest = next;
             let inner = match next.strip_prefix(b"(0x") {
-                Some(number) => after(number, b": ").unwrap_or(b""),
+                Some(number) => match after(number, b": ") {
+                    Some(inner) => inner,
+                    None => break,
+                },
                 None => next,
             };
             if is_packet(inner) {
@@ -348,7 +351,8 @@ impl<'a> Ends<'a> {
     pub(crate) fn split(text: &'a [u8]) -> Option<Self> {
         let (start, end) = word(text, 0)?;
         let source = &text[start..end];
-        let behind = text[end..].trim_ascii_start().strip_prefix(b">")?;
+        let behind = text[end..].trim_ascii_start();
+        let Some(behind) = behind.strip_prefix(b">") else { return Self::without_arrow(source, behind) };
         let (start, end) = word(behind, 0).unwrap_or((behind.len(), behind.len()));
         let token = &behind[start..end];
         let sound = |end: &[u8]| Host::parse(end).is_some() || with_port(end).is_some();
@@ -365,6 +369,17 @@ impl<'a> Ends<'a> {
             }
             _ => None,
         }
+    }
+
+    /// Addresses alone tell that there are two ends where a web page took the arrow for a tag.
+    fn without_arrow(source: &'a [u8], behind: &'a [u8]) -> Option<Self> {
+        let (start, end) = word(behind, 0)?;
+        let destination = behind[start..end].strip_suffix(b":")?;
+        let rest = Some(behind[end..].trim_ascii_start());
+        let ported = |end| matches!(with_port(end), Some((Host::Address(_), _)));
+        let address = |end| matches!(Host::parse(end), Some(Host::Address(_)));
+        let sound = (ported(source) && ported(destination)) || (address(source) && address(destination));
+        sound.then_some(Self { source, destination, rest })
     }
 
     /// Both are addresses, with or without a port number.

@@ -19,6 +19,7 @@ mod ends;
 mod icmp;
 mod line;
 mod recent;
+mod recognise;
 
 use std::collections::VecDeque;
 use std::io::BufRead;
@@ -26,7 +27,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use udpkit_capture::{Clock, Message, Messages, Quoted, Stamped, Tally};
 
-use crate::lines::{self, Lines};
+use crate::lines::Lines;
 use crate::services::Services;
 use clock::Timeline;
 use decode::{Decoded, Sum, decode};
@@ -34,6 +35,9 @@ use ends::{Family, Host, Names, Port};
 use icmp::{About, Icmp};
 use line::{Ends, Header, Line, What};
 use recent::{Recent, Sent};
+use recognise::is_certain;
+
+pub use recognise::is_tcpdump;
 
 /// Packets within packets that are followed.
 const DEPTH: u8 = 4;
@@ -69,8 +73,6 @@ pub struct Tcpdump<R> {
     recent: Recent,
     timeline: Timeline,
     tally: Tally,
-    /// Places in `tally.damage`, also those that it has no room for.
-    damaged: u64,
     /// Whether packets have times: one without is then within another.
     timed: bool,
     /// The header that waits for its addresses.
@@ -111,6 +113,8 @@ enum Held {
     Tunnel(Option<Message<'static>>),
     /// An ICMP error.
     Error(IcmpError),
+    /// An ICMP error of which the text has only the end: the quote follows, and no packet.
+    Lost,
 }
 
 /// An ICMP error as the line tells it.
@@ -154,7 +158,6 @@ impl<R: BufRead + Send> Tcpdump<R> {
             recent: Recent::default(),
             timeline: Timeline::default(),
             tally: Tally::default(),
-            damaged: 0,
             timed: false,
             header: None,
             outer: None,
@@ -208,7 +211,7 @@ impl<R: BufRead + Send> Tcpdump<R> {
         if let Some(dropped) = text.strip_suffix(b" packets dropped by kernel").and_then(ends::number)
             && dropped > 0
         {
-            self.damage(format!(
+            self.tally.add_damage(&format!(
                 "line {}: tcpdump says that {dropped} packets are missing",
                 self.lines.number()
             ));
@@ -218,6 +221,9 @@ impl<R: BufRead + Send> Tcpdump<R> {
             if self.between > BETWEEN {
                 self.settle();
             }
+        } else if self.tally.packets == 0 && is_end_of_error(text) {
+            let place = Place { number: self.lines.number(), time_ns: None, timed: false };
+            self.hold(place, Held::Lost);
         }
     }
 
@@ -227,9 +233,7 @@ impl<R: BufRead + Send> Tcpdump<R> {
         self.timed |= line.time.is_some();
         let time_ns = line.time.and_then(|time| self.timeline.next(time));
         if let Some(ns) = time_ns {
-            let (first, last) = (&mut self.tally.first_ns, &mut self.tally.last_ns);
-            *first = Some(first.map_or(ns, |first| first.min(ns)));
-            *last = Some(last.map_or(ns, |last| last.max(ns)));
+            self.tally.add_time(ns);
         }
         self.tally.packets += 1;
         let place = Place { number: self.lines.number(), time_ns, timed: line.time.is_some() };
@@ -291,11 +295,11 @@ impl<R: BufRead + Send> Tcpdump<R> {
             }
             (Some(Held::Error(error)), Packet::UdpPortless) => self.error(place, &error, None),
             (Some(Held::Error(error)), Packet::Unread(reason)) => {
-                self.unread(reason);
+                self.tally.add_unread(reason);
                 self.judge(place, &error);
             }
-            // It was about something else than UDP.
-            (Some(Held::Error(_)), _) => {}
+            // It was about something else than UDP, or nobody knows what it was.
+            (Some(Held::Error(_) | Held::Lost), _) => {}
             // What VXLAN carries is no datagram: its own is.
             (Some(Held::Tunnel(Some(message))), Packet::Other(_) | Packet::UdpPortless)
                 if self.header.is_none() =>
@@ -313,7 +317,7 @@ impl<R: BufRead + Send> Tcpdump<R> {
             }
             (_, Packet::Tunnel(datagram)) => self.hold(place, Held::Tunnel(datagram)),
             (_, Packet::Other(Some((source, destination)))) => self.recent.other(source, destination),
-            (_, Packet::Unread(reason)) => self.unread(reason),
+            (_, Packet::Unread(reason)) => self.tally.add_unread(reason),
             (_, Packet::Other(None) | Packet::UdpPortless) => {}
         }
     }
@@ -506,13 +510,13 @@ impl<R: BufRead + Send> Tcpdump<R> {
             }
             Known::Udp(host) => between(&mut self.recent, host),
             Known::Host(host) => match between(&mut self.recent, host) {
-                None => return self.unread(WHOSE),
+                None => return self.tally.add_unread(WHOSE),
                 quoted => quoted,
             },
             Known::Nothing => match self.recent.sent(receiver) {
                 Sent::One(source, destination) => quoted(source, destination),
                 Sent::Several => None,
-                Sent::Unknown => return self.unread(WHOSE),
+                Sent::Unknown => return self.tally.add_unread(WHOSE),
             },
         };
         self.error(place, error, quoted);
@@ -528,7 +532,7 @@ impl<R: BufRead + Send> Tcpdump<R> {
     /// The addresses do not come.
     fn settle_header(&mut self) {
         if let Some(waiting) = self.header.take() {
-            self.damage(format!(
+            self.tally.add_damage(&format!(
                 "line {}: the line with the packet's addresses is missing",
                 waiting.place.number
             ));
@@ -545,25 +549,6 @@ impl<R: BufRead + Send> Tcpdump<R> {
         }
     }
 
-    fn unread(&mut self, reason: &'static str) {
-        match self.tally.unread.get_mut(reason) {
-            Some(count) => *count += 1,
-            None => {
-                self.tally.unread.insert(reason.to_owned(), 1);
-            }
-        }
-    }
-
-    fn damage(&mut self, sentence: String) {
-        self.damaged += 1;
-        let damage = &mut self.tally.damage;
-        if damage.len() < Tally::PLACES {
-            damage.push(sentence);
-        } else if let Some(last) = damage.last_mut() {
-            *last = format!("{} more such places", self.damaged - Tally::PLACES as u64 + 1);
-        }
-    }
-
     /// The end: what the lines themselves were like.
     fn finish(&mut self) {
         let long = self.lines.long();
@@ -572,7 +557,7 @@ impl<R: BufRead + Send> Tcpdump<R> {
         }
         let failure = self.lines.take_failure();
         if let Some(failure) = failure {
-            self.damage(format!("line {}: reading stopped: {failure}", self.lines.number()));
+            self.tally.add_damage(&format!("line {}: reading stopped: {failure}", self.lines.number()));
         }
     }
 }
@@ -634,54 +619,8 @@ fn pseudo_header(source: IpAddr, destination: IpAddr, length: u16) -> u16 {
     u16::try_from(sum).unwrap_or(u16::MAX)
 }
 
-/// Whether a line is a packet's beyond doubt. Without "IP" before them, the ends must be addresses with
-/// ports, or known names of ports, or UDP must be named.
-fn is_certain(line: &Line<'_>, services: &Services) -> bool {
-    let What::Bare(text) = line.what else { return true };
-    let Some(ends) = Ends::split(text) else { return false };
-    let known = |end| match ends::with_port(end) {
-        Some((_, Port::Number(_))) => true,
-        Some((_, Port::Name(name))) => services.port(name).is_some(),
-        None => false,
-    };
-    let said = ends.rest.map_or(Decoded::Cut, |rest| decode(rest, true));
-    let ported = known(ends.source) && known(ends.destination);
-    match said {
-        Decoded::Udp { sure: true, .. } => ported,
-        Decoded::Icmp(icmp) => line.time.is_some() || icmp != Icmp::Other,
-        _ => ends.are_numbers() || (line.time.is_some() && (ported || ends.are_addresses())),
-    }
-}
-
-/// Whether a text that begins like this is tcpdump's: a packet's line, or its banner.
-///
-/// A line that another program printed about packets, in quotation marks or in a call's arguments, is not.
-#[must_use]
-pub fn is_tcpdump(head: &[u8]) -> bool {
-    let (services, mut cleaned) = (Services::default(), Vec::new());
-    head.split(|byte| *byte == b'\n').any(|text| {
-        let mut text = &text[..text.len().min(Lines::<&[u8]>::LENGTH)];
-        if lines::needs_cleaning(text) {
-            cleaned.clear();
-            lines::clean(text, &mut cleaned);
-            text = &cleaned;
-        }
-        let text = text.trim_ascii_end();
-        is_banner(text)
-            || line::read(text).is_some_and(|line| is_certain(&line, &services) && is_telling(&line))
-    })
-}
-
-/// Whether a line alone is reason enough to take the text for tcpdump's. Other logs have words of other
-/// protocols too.
-fn is_telling(line: &Line<'_>) -> bool {
-    !matches!(line.what, What::Other)
-}
-
-/// What tcpdump writes before the first packet.
-fn is_banner(text: &[u8]) -> bool {
-    let text = text.strip_prefix(b"tcpdump: ").unwrap_or(text);
-    let opened = text.starts_with(b"listening on ") || text.starts_with(b"reading from file ");
-    (opened && line::after(text, b", link-type ").is_some())
-        || text.starts_with(b"verbose output suppressed, use -v")
+/// Whether a text that was cut out begins within an ICMP error's line.
+fn is_end_of_error(text: &[u8]) -> bool {
+    let errors = [&b"time exceeded"[..], b"unreachable"];
+    errors.iter().any(|error| line::after(text, error).is_some()) && line::after(text, b", length ").is_some()
 }
