@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from udpkit.lab.commands import SEARCH_PATH
+from udpkit.evidence.programs import SEARCH_PATH
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from udpkit.lab.commands import SEARCH_PATH, openbsd_nc
+from udpkit.evidence.programs import SEARCH_PATH
+from udpkit.lab.commands import openbsd_nc
 from udpkit.lab.errors import TimedOut
 from udpkit.lab.host import Host
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from udpkit.evidence.programs import SEARCH_PATH
 from udpkit.lab import Lab
-from udpkit.lab.commands import SEARCH_PATH
 from udpkit.lab.host import Host
 from udpkit.lab.waiting import wait_until
 

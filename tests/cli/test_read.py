@@ -89,6 +89,21 @@ def test_a_file_that_cannot_be_read_is_named_and_the_others_are_read(tmp_path: P
     assert (alone.returncode, alone.stdout, alone.stderr) == (2, "", f"udpkit: {chatter}: {kinds}\n")
 
 
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        ("d4c3b2a102000400", "not a capture: 8 bytes, less than a file header"),
+        ("a1b2c3d400090001" + "00" * 16, "pcap version 9.1 is not supported"),
+    ],
+)
+def test_a_capture_with_a_bad_header_fails_alone(tmp_path: Path, header: str, reason: str) -> None:
+    bad = tmp_path / "bad.pcap"
+    bad.write_bytes(bytes.fromhex(header))
+    ended = udpkit("read", bad, PASTED / "docker0-nc.txt")
+    assert (ended.returncode, ended.stderr) == (2, f"udpkit: {bad}: {reason}\n")
+    assert LOCKED in ended.stdout
+
+
 def test_standard_input_is_read_once_and_may_be_closed() -> None:
     with (PASTED / "docker0-nc.txt").open() as file:
         ended = subprocess.run(

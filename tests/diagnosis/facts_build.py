@@ -136,7 +136,7 @@ def case(
 ) -> Case:
     """`until`: when the capture ends."""
     last_ns = None if until is None else round(until * SECOND)
-    source = Source("x.pcap", "pcap", damage=damage, first_ns=0, last_ns=last_ns)
+    source = Source("x.pcap", "pcap", damage=damage, last_ns=last_ns)
     return Case([source], tables=tables, conversations=conversations, traces=traces, hosts=hosts)
 
 

@@ -1,5 +1,7 @@
 import pytest
 
+from udpkit.diagnosis import diagnose
+
 from .facts_build import (
     CLIENT,
     CLIENT6,
@@ -45,8 +47,12 @@ def test_a_socket_for_ipv4_takes_no_ipv6():
 
 def test_whose_table_it_is_may_not_be_known():
     one = found(case(ASKED, tables=[table(socket("127.0.0.1:7000"))]))[CODE]
-    assert one.severity == "warning"
+    assert one.severity == "note"
     assert "if that socket table is of the host" in one.summary
+    assert codes(case(ASKED, tables=[table(socket("127.0.0.1:7000"))])) == [
+        (CODE, "note"),
+        ("nobody-listens", "error"),
+    ]
 
 
 def test_another_address_of_the_host_answers_there():
@@ -55,6 +61,12 @@ def test_another_address_of_the_host_answers_there():
     assert (one.severity, one.actual) == ("error", at("10.1.0.1:7000"))
     assert CODE not in found(case(ASKED, other))
     assert CODE not in found(case(ASKED, other, hosts=[host("", "10.1.0.1"), host("b", "10.0.0.1")]))
+
+
+def test_a_table_of_nobody_knows_whom_says_nothing_where_the_case_has_several_servers():
+    other = talk(CLIENT, "10.7.0.1:7000", flow(1), None, refused(CLIENT, "10.7.0.1:7000"))
+    both = case(ASKED, other, tables=[table(socket("127.0.0.1:7000"))])
+    assert {one.code for one in diagnose(both)} == {"nobody-listens"}
 
 
 SILENT = {

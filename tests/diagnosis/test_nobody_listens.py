@@ -1,4 +1,10 @@
+from dataclasses import replace
+from ipaddress import ip_address
+
 import pytest
+
+from udpkit.diagnosis import diagnose
+from udpkit.facts import Case, Endpoint, NamedIPv4
 
 from .facts_build import (
     CLIENT,
@@ -11,6 +17,7 @@ from .facts_build import (
     codes,
     flow,
     found,
+    host,
     icmp,
     refused,
     socket,
@@ -113,10 +120,28 @@ def test_the_hosts_socket_table_says_that_there_is_none():
 
 
 def test_a_table_with_a_socket_on_the_port_makes_it_less_certain():
-    waiting = table(socket("0.0.0.0:7000", process="game"))
+    waiting = table(socket("0.0.0.0:7000", process="game"), socket("10.0.0.1:53"))
     one = found(case(talk(CLIENT, SERVER, flow(1), None, refused()), tables=[waiting]))[CODE]
     assert one.severity == "warning"
-    assert "game" in one.summary
+    assert "yet the socket table shows game" in one.summary
+
+
+def test_wildcards_prove_nothing_about_another_host():
+    waiting = table(socket("0.0.0.0:7000", process="game"))
+    asked = talk(CLIENT, SERVER, flow(1), None, refused())
+    one = found(case(asked, tables=[waiting]))[CODE]
+    assert one.severity == "error"
+    assert "if the socket table with game on 0.0.0.0:7000 is of that host" in one.summary
+    on_loopback = talk(
+        "127.0.0.1:40000", "127.0.0.1:7000", flow(1), None, refused("127.0.0.1:40000", "127.0.0.1:7000")
+    )
+    assert found(case(on_loopback, tables=[waiting]))[CODE].severity == "error"
+    assert (
+        found(case(on_loopback, tables=[waiting], hosts=[host("", "10.0.0.1")]))[CODE].severity == "warning"
+    )
+    other = talk(CLIENT, "10.7.0.1:53", flow(1), None, refused(CLIENT, "10.7.0.1:53"))
+    alike = [each for each in diagnose(case(asked, other, tables=[waiting])) if each.code == CODE]
+    assert not any("socket table" in each.summary for each in alike)
 
 
 SILENT = {
@@ -167,6 +192,26 @@ def test_a_port_scan_ends_in_refusals():
     assert codes(case(*(talk(CLIENT, one, flow(4), None, refused(CLIENT, one)) for one in ports[:1]))) == [
         (CODE, "error")
     ]
+
+
+def test_the_loopbacks_of_several_captures_are_no_port_scan():
+    def captures(*numbers: int) -> Case:
+        ends = [("127.0.0.1:40000", f"127.0.0.1:{port}", n) for port, n in enumerate(numbers, 7000)]
+        talks = (
+            talk(client, server, flow(1, source=n), None, refused(client, server))
+            for client, server, n in ends
+        )
+        return case(*talks)
+
+    assert {one.code for one in diagnose(captures(0, 1, 2, 3, 4))} == {CODE}
+    assert diagnose(captures(0, 0, 0, 0, 0)) == []
+
+
+def test_a_name_is_no_broadcast_address_by_what_stands_for_it():
+    named = Endpoint(NamedIPv4(int(ip_address("240.1.2.255")), "server.example"), 7000)
+    asked = replace(talk(CLIENT, SERVER, flow(1), None, refused()), server=named)
+    error = replace(asked.errors[0].error, sender=named.address, quoted_destination=named)
+    assert found(replace(asked, errors=[replace(asked.errors[0], error=error)]))[CODE].severity == "error"
 
 
 def test_traceroute_to_any_port_is_known_by_what_the_routers_say():

@@ -44,6 +44,19 @@ def test_this_one_is_among_them_and_looked_at_where_we_are() -> None:
     assert namespaces.inside(mine, lambda: Path("/proc/thread-self/ns/net").stat().st_ino) == inode
 
 
+def test_two_in_one_container_have_names_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its name a host's socket table is found again."""
+    inodes = {f"/proc/{process}/ns/net": number for number, process in enumerate(("self", 7, 8), start=1)}
+    monkeypatch.setattr(namespaces, "NAMED", tmp_path)
+    monkeypatch.setattr(namespaces, "_pids", lambda: [7, 8])
+    monkeypatch.setattr(namespaces, "_inode", inodes.__getitem__)
+    monkeypatch.setattr(namespaces, "_comm", lambda _: "nc")
+    monkeypatch.setattr(namespaces, "container", lambda _: "web")
+    assert [one.name for one in namespaces.every()] == ["", "web", "the namespace of nc[8]"]
+
+
 def test_a_container_by_the_name_that_an_engine_knows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

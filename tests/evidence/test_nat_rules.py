@@ -9,7 +9,9 @@ from diagnosis.build import at
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udpkit.evidence.nat_rules import Flow, RuleSet, add_iptables, add_nft
+from udpkit.evidence.nat.iptables import add_iptables
+from udpkit.evidence.nat.nft import add_nft
+from udpkit.evidence.nat.rules import Flow, RuleSet
 
 DOCKER = """\
 *filter

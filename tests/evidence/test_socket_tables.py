@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from udpkit.diagnosis import diagnose
 from udpkit.evidence import is_sockets, read_socket_text
+from udpkit.evidence.programs import SEARCH_PATH
 from udpkit.facts import Case, SocketEntry, SocketTable, Source
 from udpkit.lab import Lab
-from udpkit.lab.commands import SEARCH_PATH
 from udpkit.lab.host import Host
 
 SERVER = """

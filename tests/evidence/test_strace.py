@@ -58,11 +58,10 @@ def test_a_log_that_begins_in_the_middle():
 
 def test_times_are_of_the_epoch_or_none():
     source, [socket] = read((LOGS / "nc-wildcard-ttt.strace").read_bytes())
-    assert source.first_ns is not None
     assert source.last_ns is not None
-    assert source.first_ns <= (socket.first.time_ns or 0) <= source.last_ns
+    assert 10**18 < (socket.first.time_ns or 0) <= source.last_ns
     source, [socket] = read((LOGS / "nc-listen-tt.strace").read_bytes())
-    assert (source.first_ns, socket.first.time_ns) == (None, None)
+    assert (source.last_ns, socket.first.time_ns) == (None, None)
 
 
 PROGRAM = r"""
@@ -132,4 +131,3 @@ def test_every_option_of_strace_tells_the_same(tmp_path, options, to_file):
     [refused] = [one for socket in sockets for one in socket.calls if one.errno == "ECONNREFUSED"]
     assert (refused.name, refused.candidates) == ("recvfrom", 1)
     assert str(refused.peer) == f"127.0.0.1:{wild.bound.port if wild.bound else None}"
-    assert refused.about

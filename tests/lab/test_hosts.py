@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from udpkit.evidence import read_pcap
+from udpkit.evidence.programs import SEARCH_PATH
 from udpkit.facts import Datagram
 from udpkit.lab import CommandFailed, Lab, LabError, ProgramMissing, TimedOut, wait_until
-from udpkit.lab.commands import SEARCH_PATH
 from udpkit.lab.host import Host
 
 

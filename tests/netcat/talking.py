@@ -7,8 +7,8 @@ import shutil
 import pytest
 from cli.command import UDPKIT
 
+from udpkit.evidence.programs import SEARCH_PATH
 from udpkit.lab import Host, Program, wait_until
-from udpkit.lab.commands import SEARCH_PATH
 
 COMMAND = f"{UDPKIT} nc"
 """For a shell."""

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from udpkit.evidence.programs import SEARCH_PATH
 from udpkit.lab import Host, Program, ProgramMissing
-from udpkit.lab.commands import SEARCH_PATH
 
 CERTIFICATE = (
     "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=server "

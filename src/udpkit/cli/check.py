@@ -52,13 +52,43 @@ def verb(netns: str | None, pid: int | None, container: str | None, every: bool,
     if sum(one is not None for one in (netns, pid, container, every or None)) > 1:
         raise click.UsageError("--netns, --pid, --container and --all-namespaces exclude each other")
     from udpkit.diagnosis import diagnose
-    from udpkit.evidence.host import look_at
-    from udpkit.evidence.owners import socket_holders
     from udpkit.facts import Case
     from udpkit.fixes import advise
 
-    chosen = namespaces.every() if every else [choose(netns, pid, container)]
-    if every and os.geteuid() != 0:
+    looks = look_into_all() if every else [look_into(choose(netns, pid, container))]
+    sources = [source_of(look) for look in looks]
+    case = Case(sources, tables=[look.table for look in looks], hosts=[look.state for look in looks])
+    findings = [advise(finding) for finding in diagnose(case)]
+    for look in looks:
+        for sentence in look.missing:
+            say(f"{look.namespace.name}: {sentence}" if look.namespace.name else sentence)
+    from udpkit.report.check import check_document, show_check
+
+    if as_json:
+        click.echo(json.dumps(check_document(sources, looks, findings), indent=2))
+    else:
+        show_check(looks, findings)
+    return FINDINGS if any(finding.is_fault for finding in findings) else OK
+
+
+def look_into(namespace: Namespace) -> Look:
+    """Raises Failure."""
+    from udpkit.evidence.host import look_at
+    from udpkit.evidence.owners import socket_holders
+
+    try:
+        return look_at(namespace, socket_holders())
+    except OSError as error:
+        raise Failure(f"{namespace.name}: {error.strerror or error}: this takes root", MISSING) from error
+
+
+def look_into_all() -> list[Look]:
+    """Every namespace; those that cannot be entered are told and left out."""
+    from udpkit.evidence.host import look_at
+    from udpkit.evidence.owners import socket_holders
+
+    chosen = namespaces.every()
+    if os.geteuid() != 0:
         say("the namespaces of other users' processes are left out: root sees them")
     holders = socket_holders()
     looks: list[Look] = []
@@ -66,33 +96,8 @@ def verb(netns: str | None, pid: int | None, container: str | None, every: bool,
         try:
             looks.append(look_at(namespace, holders, source=len(looks)))
         except OSError as error:
-            reason = f"{namespace.name}: {error.strerror or error}"
-            if not every:
-                raise Failure(f"{reason}: this takes root", MISSING) from error
-            say(f"{reason}: left out")
-    sources = [source_of(look) for look in looks]
-    case = Case(sources, tables=[look.table for look in looks], hosts=[look.state for look in looks])
-    findings = [advise(finding) for finding in diagnose(case)]
-    for look in looks:
-        for sentence in look.missing:
-            say(f"{look.namespace.name}: {sentence}" if look.namespace.name else sentence)
-    from udpkit.report import check as report
-    from udpkit.report.console import console
-    from udpkit.report.findings import show_diagnosis
-
-    if as_json:
-        click.echo(json.dumps(report.check_document(sources, looks, findings), indent=2))
-    else:
-        named = len(looks) > 1
-        for look in looks:
-            report.show_sockets(look, named=named)
-            if look is not looks[-1]:
-                click.echo()
-        none = "none in what could be seen" if any(look.missing for look in looks) else "none"
-        show_diagnosis(console(), findings, none=none)
-        for look in looks:
-            report.show_counters(look, named=named)
-    return FINDINGS if any(finding.severity != "note" for finding in findings) else OK
+            say(f"{namespace.name}: {error.strerror or error}: left out")
+    return looks
 
 
 def choose(netns: str | None, pid: int | None, container: str | None) -> Namespace:

@@ -14,7 +14,7 @@ import click
 
 from udpkit.cli import say
 from udpkit.cli.exits import FINDINGS, OK, USAGE, Failure
-from udpkit.diagnosis import Finding, diagnose
+from udpkit.diagnosis import diagnose
 from udpkit.evidence.captures import STANDARD_INPUT, UnreadableError
 from udpkit.evidence.reading import Known, identify, read_case
 from udpkit.fixes import advise
@@ -59,12 +59,9 @@ def verb(files: Sequence[str], as_json: bool) -> int:
         from udpkit.report.read import show_case
 
         show_case(console(), case, findings)
-    return exit_code(findings) if len(opened) == len(files) else USAGE
-
-
-def exit_code(findings: Sequence[Finding]) -> int:
-    """Notes explain what is as it should be."""
-    return FINDINGS if any(finding.severity != "note" for finding in findings) else OK
+    if len(opened) < len(files):
+        return USAGE
+    return FINDINGS if any(finding.is_fault for finding in findings) else OK
 
 
 @contextmanager

@@ -111,7 +111,7 @@ class Watching:
         for one in self._certain.new(findings, now):
             finding = advise(replace(one, process=one.process or self._process(one)))
             self.told += 1
-            self.faults += finding.severity != "note"
+            self.faults += finding.is_fault
             self._want(finding)
             if self._json:
                 click.echo(json.dumps(report.document(finding, seen.case.sources)))
@@ -130,10 +130,10 @@ class Watching:
         return next(filter(None, owners), None)
 
     def _want(self, one: Finding) -> None:
+        """Have the packets written that a finding is about."""
         client = one.client if isinstance(one.client, Endpoint) else None
-        if not self._writes:
-            return
-        self._evidence.want([(end, client) for end in (one.server, one.actual) if end])
+        if self._writes:
+            self._evidence.want([(end, client) for end in (one.server, one.actual) if end])
 
     def _draw(self) -> None:
         if self._live:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from udpkit.diagnosis.finding import Finding, Severity
-from udpkit.facts import Endpoint
 
 PATIENCE: dict[Severity, float] = {"error": 0.2, "warning": 1.0, "note": 1.0}
 """Seconds that a finding must last: what comes a moment later may explain it away."""
@@ -44,5 +43,4 @@ class Certain:
 
 def _key(one: Finding) -> Key:
     """The same for alike findings (`engine.diagnose`), whatever process is known by now."""
-    client = one.client.address if isinstance(one.client, Endpoint) else one.client
-    return one.code, client, one.server, one.actual
+    return one.code, one.clients, one.server, one.actual

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from udpkit.diagnosis.errors import kind_of
 from udpkit.diagnosis.finding import Finding
 from udpkit.facts import Address, Case, Conversation, Drops, Endpoint, Errors
 
@@ -40,7 +39,7 @@ def rejections(case: Case) -> Rejections:
         for one in dropped:
             errors = captured.get((one.source, one.destination))
             if errors and _around(errors, one):
-                told.setdefault(_ends(one), kind_of(errors.error))
+                told.setdefault(_ends(one), errors.error.kind)
     return told
 
 

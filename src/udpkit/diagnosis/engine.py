@@ -44,8 +44,7 @@ def diagnose(case: Case) -> list[Finding]:
     alike: dict[object, list[Finding]] = {}
     for rule in RULES.values():
         for one in rule.find(case):
-            client = one.client.address if isinstance(one.client, Endpoint) else one.client
-            key = (one.code, one.severity, client, one.server, one.actual, one.process)
+            key = (one.code, one.severity, one.clients, one.server, one.actual, one.process)
             alike.setdefault(key, []).append(one)
     findings = [_merged(several) for several in alike.values()]
     return sorted(findings, key=lambda finding: (finding.first or 0, finding.code))

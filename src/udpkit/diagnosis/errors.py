@@ -14,17 +14,12 @@ from udpkit.kernel.functions import FUNCTIONS
 from udpkit.kernel.icmp import KINDS
 
 
-def kind_of(error: IcmpError) -> tuple[int, int, int]:
-    """As a key of `kernel.icmp.KINDS`."""
-    return error.sender.version, error.icmp_type, error.code
-
-
 def name(error: IcmpError) -> str:
-    return icmp.name(*kind_of(error))
+    return icmp.name(*error.kind)
 
 
 def of_kind(errors: Sequence[Errors], kinds: Collection[tuple[int, int, int]]) -> list[Errors]:
-    return [one for one in errors if kind_of(one.error) in kinds]
+    return [one for one in errors if one.error.kind in kinds]
 
 
 def refused_replies(conversation: Conversation) -> list[Errors]:
@@ -64,6 +59,9 @@ def finding(
     errors: Sequence[Errors],
     why: Sequence[str],
     more: Sequence[Reference] = (),
+    *,
+    actual: Endpoint | None = None,
+    process: str | None = None,
 ) -> Finding:
     """One about these errors; `more` is evidence beside them and the first request."""
     return Finding(
@@ -72,8 +70,8 @@ def finding(
         summary=summary,
         client=one.client,
         server=one.server,
-        actual=None,
-        process=None,
+        actual=actual,
+        process=process,
         count=total(errors),
         first=first_ns(errors),
         last=last_ns(errors),
@@ -106,7 +104,7 @@ def whose(sender: Address, conversation: Conversation) -> str:
 def on_the_sender(side: str, error: IcmpError) -> str:
     """What the error tells the program whose datagram it quotes; `side` is `client` or `server`."""
     hear = f"{FUNCTIONS[error.sender.version].hear} on the {side}"
-    kind = KINDS.get(kind_of(error))
+    kind = KINDS.get(error.kind)
     if kind is None or kind.errno is None:
         return f"{hear}: no socket is told of {name(error)}."
     told = errno.errorcode[kind.errno]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from udpkit.facts import Endpoint, Network, Reference
+from udpkit.facts import Address, Endpoint, Network, Reference
 
 Severity = Literal["error", "warning", "note"]
 
@@ -44,3 +44,13 @@ class Finding:
     why: Sequence[str]
     evidence: Sequence[Reference]
     fixes: Sequence[Offer] = ()
+
+    @property
+    def is_fault(self) -> bool:
+        """Notes explain what is as it should be."""
+        return self.severity != "note"
+
+    @property
+    def clients(self) -> Address | Network | None:
+        """Whom it hits, whatever the port: findings that differ in it alone are told as one."""
+        return self.client.address if isinstance(self.client, Endpoint) else self.client

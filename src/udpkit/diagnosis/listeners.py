@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from udpkit.diagnosis.errors import first_ns, last_ns
+from udpkit.diagnosis.services import is_own
+from udpkit.diagnosis.shapes import shapes
 from udpkit.facts import Address, Case, Conversation, Errors, Reference, SocketEntry, SocketTable
 from udpkit.kernel.lookup import lookup, mismatch, plain, unmapped
 
@@ -14,17 +16,24 @@ def addresses_of(case: Case, host: str, table: SocketTable | None = None) -> set
     addresses = {one.address for state in case.hosts if state.name == host for one in state.addresses}
     if table:
         addresses |= {unmapped(entry.local.address) for entry in table.entries}
-    return {one for one in addresses if not one.is_loopback and not one.is_unspecified}
+    return {one for one in addresses if not is_own(one) and not one.is_unspecified}
 
 
 def tables_of_server(case: Case, conversation: Conversation) -> Iterator[tuple[SocketTable, bool]]:
-    """The socket tables that may be of the server's host, and whether they certainly are."""
+    """The socket tables that may be of the server's host, and whether they certainly are.
+
+    They are where they have its address. Wildcards and loopback are every host's: a table of these may be the
+    server's only where the case is about no other server, and even then that is not known.
+    """
     client, server = conversation.client.address, conversation.server.address
+    alone = shapes(case).in_error <= {server}
     for table in case.tables:
         addresses = addresses_of(case, table.host, table)
-        if server in addresses or (server.is_loopback and client.is_loopback):
+        looked_at = all_are_known(case, table.host)
+        on_loopback = is_own(server) and is_own(client)
+        if server in addresses or (on_loopback and looked_at):
             yield table, True
-        elif client not in addresses and not all_are_known(case, table.host):
+        elif alone and client not in addresses and not looked_at:
             yield table, False
 
 

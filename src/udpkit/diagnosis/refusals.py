@@ -11,8 +11,7 @@ from udpkit.kernel.icmp import PORT_UNREACHABLE
 
 def is_refusal(errors: Errors) -> bool:
     error = errors.error
-    kind = error.sender.version, error.icmp_type, error.code
-    return kind in PORT_UNREACHABLE and error.sender == error.quoted_destination.address
+    return error.kind in PORT_UNREACHABLE and error.sender == error.quoted_destination.address
 
 
 def refused_requests(conversation: Conversation) -> list[Errors]:

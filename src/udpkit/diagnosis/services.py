@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from udpkit.facts import Address, Endpoint
+from udpkit.facts import Address, Endpoint, NamedIPv4, NamedIPv6
 
 ANSWERING = {
     53: "DNS",
@@ -54,10 +54,16 @@ SPECULATIVE = {137, 138, 319, 320, 1900, 3544, 3702, 5350, 5351, 5353, 5355}
 """Asked on the off chance: NetBIOS, PTP, SSDP, Teredo, WS-Discovery, NAT-PMP and PCP, mDNS, LLMNR. That
 somebody does not speak these is no fault."""
 
+ASKED_AS_GROUP = {67, 68, 137, 138, 546, 547, 1900, 3702, 5353, 5355}
+"""Asked by broadcast or multicast, so that none of a host's addresses was asked, and the source of the answer
+does not matter: DHCP, NetBIOS, SSDP, WS-Discovery, mDNS, LLMNR."""
+
 OTHER_PORT = {69, 1701, 1900, 3478, 34964}
 """Answer from another port by design: TFTP (RFC 1350, section 4), L2TP (RFC 2661, section 8.1), SSDP, STUN
 when it is asked to (RFC 5780, section 7.2), PROFINET. What refuses such an answer had merely gone."""
 
+FIRST_CLIENT_PORT = 512
+"""Not even rresvport(3) and bindresvport(3) give a client a lower port."""
 FIRST_UNPRIVILEGED = 1024
 EPHEMERAL = range(32768, 65536)
 """From which systems give ports to clients: Linux up to 60999 (ip_local_port_range), others from 49152."""
@@ -72,7 +78,15 @@ def is_service(port: int) -> bool:
 
 def is_group(address: Address) -> bool:
     """Multicast or broadcast. Whether an address that ends in 255 is its subnet's, the wire does not tell."""
-    return address.is_multicast or (address.version == 4 and address.packed[-1] == 255)
+    named = isinstance(address, NamedIPv4)  # what stands for its name says nothing
+    return address.is_multicast or (address.version == 4 and not named and address.packed[-1] == 255)
+
+
+def is_own(address: Address) -> bool:
+    """Loopback, which every host has; by tcpdump's name for it, too."""
+    if isinstance(address, NamedIPv4 | NamedIPv6):
+        return address.name in ("localhost", "ip6-localhost")
+    return address.is_loopback
 
 
 def reversed_ends(client: Endpoint, server: Endpoint) -> bool:

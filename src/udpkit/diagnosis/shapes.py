@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from udpkit.diagnosis.errors import of_kind, total
 from udpkit.diagnosis.finding import Severity
-from udpkit.diagnosis.services import FIRST_UNPRIVILEGED, SPECULATIVE, TRACED, is_group
+from udpkit.diagnosis.services import FIRST_UNPRIVILEGED, SPECULATIVE, TRACED, is_group, is_own
 from udpkit.facts import Address, Case, Conversation, Endpoint, Errors
 from udpkit.kernel.icmp import TIME_EXCEEDED
 
@@ -25,18 +25,24 @@ PEERS = 4
 """A client that meets trouble with so many hosts from one port talks to peers, which come and go."""
 
 
+Pair = tuple[Address, Address, int | None]
+"""Client and server. Every host has loopback: there, a source too, as the next may be another host's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shapes:
     """Sweeps over ports (client and server address), over hosts (client address and port), peer programs."""
 
-    over_ports: frozenset[tuple[Address, Address]]
+    over_ports: frozenset[Pair]
     over_hosts: frozenset[tuple[Address, int]]
     peer_programs: frozenset[Endpoint]
+    in_error: frozenset[Address]
+    """Servers that any ICMP error is about."""
 
     def sweeps(self, one: Conversation) -> bool:
         """Is it part of a port scan, a traceroute or a search for servers? What fails there is no fault."""
         return _few(one) and (
-            (one.client.address, one.server.address) in self.over_ports
+            _pair(one) in self.over_ports
             or (one.client.address, one.server.port) in self.over_hosts
             or one.server.port in TRACED
         )
@@ -58,22 +64,26 @@ def shapes(case: Case) -> Shapes:
 def _shapes(case: Case) -> Shapes:
     unanswered = [one for one in case.conversations if one.replies is None]
     few = [one for one in unanswered if _few(one)]
+    ports = Counter(pair for pair, _ in {(_pair(one), one.server.port) for one in few})
     ends = {(one.client.address, one.server.address, one.server.port) for one in few}
-    ports = Counter((client, server) for client, server, _ in ends)
     hosts = Counter((client, port) for client, _, port in ends)
     peers = Counter(
         client for client, _ in {(one.client, one.server.address) for one in unanswered if one.client.port}
     )
-    traced = {
-        (one.client.address, one.server.address)
-        for one in few
-        if of_kind(one.about_requests(), TIME_EXCEEDED)
-    }
+    traced = {_pair(one) for one in few if of_kind(one.about_requests(), TIME_EXCEEDED)}
     return Shapes(
         frozenset(traced | {pair for pair, count in ports.items() if count >= PORTS}),
         frozenset(pair for pair, count in hosts.items() if count >= HOSTS),
         frozenset(client for client, count in peers.items() if count >= PEERS),
+        frozenset(one.server.address for one in case.conversations if one.errors),
     )
+
+
+def _pair(one: Conversation) -> Pair:
+    client, server = one.client.address, one.server.address
+    flows = (one.requests, *one.errors)
+    first = next((each.first.seen.source for each in flows if each), None) if is_own(server) else None
+    return client, server, first
 
 
 def _few(one: Conversation) -> bool:

@@ -7,17 +7,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from udpkit.diagnosis.finding import Finding
+from udpkit.diagnosis.services import ASKED_AS_GROUP
 from udpkit.diagnosis.traces import askers, bound_by, connected, is_wildcard, may_be_client, sent
 from udpkit.diagnosis.why import place
 from udpkit.facts import Calls, Case, Endpoint, Reference, TracedSocket
 from udpkit.kernel.functions import FUNCTIONS
+from udpkit.kernel.options import TELLS_ADDRESS
 
 CODE = "wildcard-without-pktinfo"
 
-GROUPS = {67, 68, 546, 547, 1900, 3702, 5353, 5355}
-"""Asked by broadcast or multicast, so that none of the host's addresses was asked: DHCP, SSDP, WS-Discovery,
-mDNS, LLMNR."""
-TELLS_ADDRESS = ("IP_PKTINFO", "IPV6_RECVPKTINFO", "IPV6_2292PKTINFO")
 CHOOSES_ROUTE = ("SO_BINDTODEVICE", "IP_UNICAST_IF", "IPV6_UNICAST_IF", "IPV6_PKTINFO")
 """Options of a program that knows on which interface, or from which address, it answers."""
 MOST_CLIENTS = 8
@@ -56,7 +54,7 @@ def bare_answers(case: Case) -> Iterator[BareAnswers]:
         for call in sent(socket):
             sent_to[call.peer].append(call)
         for client, asked in askers(socket):
-            if client.port in GROUPS or client.address.is_link_local or may_be_client(socket, client):
+            if client.port in ASKED_AS_GROUP or client.address.is_link_local or may_be_client(socket, client):
                 continue
             if answers := [one for one in sent_to[client] if _is_bare(one, asked)]:
                 yield BareAnswers(socket, client, asked, answers)
@@ -85,7 +83,7 @@ def _is_exposed(socket: TracedSocket) -> bool:
     return (
         is_wildcard(socket)
         and not connected(socket)
-        and (socket.bound is None or socket.bound.port not in GROUPS)
+        and (socket.bound is None or socket.bound.port not in ASKED_AS_GROUP)
         and not any(socket.options.get(name) for name in CHOOSES_ROUTE)
         and not any(name.endswith(JOINS_GROUP) for name in socket.options)
         and not any(one.peer and _is_group(one.peer) for one in sent(socket))
@@ -142,7 +140,9 @@ def without_source(case: Case, one: BareAnswers, prefers: str = "") -> list[str]
         f"bind() to {server} ({place(case, bind.first.seen)})" if bind else f"the socket is bound to {server}"
     )
     received = f"{asked.name}() ({place(case, asked.first.seen)})"
-    told = asked.pktinfo or any(one.socket.options.get(name) for name in TELLS_ADDRESS)
+    told = asked.pktinfo or any(
+        one.socket.options.get(name) for name in TELLS_ADDRESS[client.address.version]
+    )
     four = ", and without IPV6_V6ONLY those of IPv4 too" if one.is_dual_stack else ""
     return [
         f"{functions.lookup} on the server: {bound}, so it takes what comes to every address{four}.",

@@ -11,9 +11,9 @@ from udpkit.diagnosis.traces import connected, sent, taken
 from udpkit.diagnosis.why import place
 from udpkit.facts import Calls, Case, Endpoint, TracedSocket
 from udpkit.kernel.functions import FUNCTIONS
+from udpkit.kernel.options import TELLS_ERRORS
 
 CODE = "no-answer"
-RECEIVES_ERRORS = ("IP_RECVERR", "IPV6_RECVERR")
 ENOUGH = 3
 """Requests in vain that are no coincidence; of fewer the one may have been lost."""
 
@@ -47,7 +47,7 @@ def _finding(case: Case, socket: TracedSocket, peer: Endpoint, calls: list[Calls
     functions = FUNCTIONS[peer.address.version]
     count = sum(one.count for one in calls)
     times = "once" if count == 1 else f"{count} times"
-    told = connected(socket) or any(socket.options.get(name) for name in RECEIVES_ERRORS)
+    told = connected(socket) or any(socket.options.get(name) for name in TELLS_ERRORS)
     why = [
         f"{functions.receive} on the client: nothing had come for the socket when {wait.name}() gave up "
         f"({place(case, wait.last.seen)}).",

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from udpkit.diagnosis.services import EPHEMERAL, FIRST_CLIENT_PORT, FIRST_UNPRIVILEGED
 from udpkit.facts import Calls, Endpoint, TracedSocket
 from udpkit.kernel.lookup import unmapped
-
-FIRST_CLIENT_PORT = 512
-"""Not even rresvport(3) and bindresvport(3) give a client a lower port."""
-EPHEMERAL = range(32768, 65536)
-"""From which systems give ports to clients: Linux up to 60999 (ip_local_port_range), others from 49152."""
-FIRST_UNPRIVILEGED = 1024
 
 
 def taken(socket: TracedSocket) -> list[Calls]:

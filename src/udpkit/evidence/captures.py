@@ -31,17 +31,14 @@ class Evidence:
 
     @classmethod
     def of(cls, path: str, data: bytes) -> Evidence:
-        """What is in memory already."""
-        return cls(path, _native.Input(data))
+        """What is in memory already. Raises UnreadableError."""
+        return cls(path, _open(path, data))
 
 
 def open_evidence(path: str | PathLike[str]) -> Evidence:
     """Open a file, or standard input for `-`. Raises UnreadableError."""
     name = fspath(path)
-    try:
-        return Evidence(name, _native.Input(0 if name == STANDARD_INPUT else name))
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise UnreadableError.about(name, error) from None
+    return Evidence(name, _open(name, 0 if name == STANDARD_INPUT else name))
 
 
 def read_captures(
@@ -77,6 +74,13 @@ def read_captures(
     )
 
 
+def _open(path: str, source: str | bytes | int) -> _native.Input:
+    try:
+        return _native.Input(source)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name, a header that is cut
+        raise UnreadableError.about(path, error) from None
+
+
 def _source(path: str, tally: _native.Tally) -> Source:
     return Source(
         path=path,
@@ -87,6 +91,5 @@ def _source(path: str, tally: _native.Tally) -> Source:
         skipped=tally.packets - tally.datagrams - tally.icmp_errors,
         unread=tally.unread,
         damage=tally.damage,
-        first_ns=tally.first_ns,
         last_ns=tally.last_ns,
     )

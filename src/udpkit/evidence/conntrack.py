@@ -2,7 +2,7 @@
 
 Theory of operation. NAT decides once for each flow, at its first datagram, and conntrack keeps the decision
 as long as datagrams come. An entry is stale if a new flow with its addresses would certainly be treated
-otherwise (`nat_rules`), and nobody answers on it: it was never answered, or where it leads nobody can be
+otherwise (`nat.rules`), and nobody answers on it: it was never answered, or where it leads nobody can be
 reached. An entry whose source was translated to an address that the host has lost is stale, since answers to
 that address do not come here any more.
 """
@@ -10,21 +10,18 @@ that address do not come here any more.
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
-from udpkit.evidence.nat_rules import SEARCH_PATH, Flow, RuleSet, Target
+from udpkit.evidence.nat.rules import Flow, RuleSet, Target
+from udpkit.evidence.programs import find, output
 from udpkit.evidence.routes import interfaces_to, neighbours_that_fail
 from udpkit.facts import Address, Endpoint, StaleEntry
 
 TABLE = Path("/proc/thread-self/net/nf_conntrack")
-PATIENCE = 20
-"""Seconds that conntrack(8) has."""
 MOST_ENTRIES = 1_000_000
 """Lines that are looked at."""
 
@@ -51,19 +48,15 @@ def read_entries() -> list[Entry] | None:
     """
     with suppress(OSError):
         return list(parse_entries(TABLE.read_text(errors="replace")))
-    conntrack = shutil.which("conntrack", path=SEARCH_PATH)
+    conntrack = find("conntrack")
     if conntrack is None:
         return None
     texts: list[str] = []
     for family in ("ipv4", "ipv6"):
-        try:
-            argv = [conntrack, "-L", "-p", "udp", "-f", family, "-o", "extended"]
-            run = subprocess.run(argv, capture_output=True, check=False, timeout=PATIENCE)
-        except (OSError, subprocess.TimeoutExpired):
+        text = output(conntrack, "-L", "-p", "udp", "-f", family, "-o", "extended")
+        if text is None:
             return None
-        if run.returncode != 0:
-            return None
-        texts.append(run.stdout.decode(errors="replace"))
+        texts.append(text)
     return list(parse_entries("".join(texts)))
 
 
@@ -103,22 +96,26 @@ def stale_entries(
         elif reason := _contradiction(entry, rules, own, interfaces.get(entry.client.address)):
             doubtful.append((entry, reason))
     if doubtful:
-        targets = {entry.target.address for entry, _ in doubtful} - set(own)
-        reached = interfaces_to(targets)
-        failing = neighbours_that_fail()
-        for entry, reason in doubtful:
-            address = entry.target.address
-            if not entry.replied:
-                nobody = f"{entry.target} never answered"
-            elif address in own or address.is_loopback:
-                nobody = "" if entry.target.port in open_ports else f"nothing listens on {entry.target}"
-            elif address not in reached or address in failing:
-                nobody = f"{address} cannot be reached"
-            else:
-                nobody = ""
-            if nobody:
-                stale.append(StaleEntry(entry.client, entry.server, entry.target, f"{reason}, and {nobody}"))
+        stale += _unanswered(doubtful, own, open_ports)
     return stale
+
+
+def _unanswered(
+    doubtful: Sequence[tuple[Entry, str]], own: Collection[Address], open_ports: Collection[int]
+) -> Iterator[StaleEntry]:
+    """Those on which nobody answers, with what the rules say of them. Raises NoIp."""
+    reached = interfaces_to({entry.target.address for entry, _ in doubtful} - set(own))
+    failing = neighbours_that_fail()
+    for entry, reason in doubtful:
+        address, nobody = entry.target.address, ""
+        if not entry.replied:
+            nobody = f"{entry.target} never answered"
+        elif address in own or address.is_loopback:
+            nobody = "" if entry.target.port in open_ports else f"nothing listens on {entry.target}"
+        elif address not in reached or address in failing:
+            nobody = f"{address} cannot be reached"
+        if nobody:
+            yield StaleEntry(entry.client, entry.server, entry.target, f"{reason}, and {nobody}")
 
 
 def _named(entry: Entry, ports: Sequence[range] | None) -> bool:

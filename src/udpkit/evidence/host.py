@@ -11,7 +11,7 @@ from udpkit.evidence.conntrack import read_entries, stale_entries
 from udpkit.evidence.counters import udp_counters
 from udpkit.evidence.host_sockets import host_sockets
 from udpkit.evidence.namespaces import Namespace, inside
-from udpkit.evidence.nat_rules import read_rules
+from udpkit.evidence.nat.listing import read_rules
 from udpkit.evidence.owners import Holder
 from udpkit.evidence.routes import NoIp, client_ports, local_addresses, source_choices
 from udpkit.facts import HostState, SocketTable, StaleEntry

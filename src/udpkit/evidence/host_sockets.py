@@ -108,9 +108,10 @@ class _Process:
         number = _pidfd_getfd(self._pidfd, descriptor) if self._pidfd >= 0 else -1
         if number < 0:
             return {}, ""
+        if os.fstat(number).st_ino != entry.inode:
+            os.close(number)
+            return {}, ""  # closed meanwhile, and its number used again, for a file maybe
         with socket.socket(fileno=number) as twin:
-            if os.fstat(number).st_ino != entry.inode:
-                return {}, ""  # closed meanwhile, and its number used again
             found: dict[str, int] = {}
             for name, (level, option) in OPTIONS[entry.local.address.version].items():
                 with suppress(OSError):

@@ -12,6 +12,7 @@ from udpkit.evidence.namespaces import container
 from udpkit.evidence.owners import socket_holders
 from udpkit.evidence.proc_net import proc_net_udp
 from udpkit.facts import Address, Endpoint, SocketEntry, SocketTable
+from udpkit.kernel.lookup import plain
 
 SOURCE = 1
 """What the tables are among the sources of a live case."""
@@ -105,7 +106,7 @@ class LiveOwners:
 def _by_ends(table: SocketTable) -> dict[Ends, int]:
     """Inodes by ends, those of dual-stack sockets as they are on the wire."""
     return {
-        (_plain(entry.local), _plain(entry.peer) if entry.peer else None): entry.inode
+        (plain(entry.local), plain(entry.peer) if entry.peer else None): entry.inode
         for entry in table.entries
         if entry.inode
     }
@@ -115,12 +116,6 @@ def _locked(before: SocketTable, after: SocketTable | None = None) -> bool:
     """Whether a socket that waited for strangers in one table is connected in the other."""
     waiting = {entry.inode for entry in before.entries if not entry.peer}
     return after is not None and any(entry.peer and entry.inode in waiting for entry in after.entries)
-
-
-def _plain(end: Endpoint) -> Endpoint:
-    address: Address = end.address
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return Endpoint(mapped, end.port) if mapped else end
 
 
 def _whole(table: int) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from udpkit import _native
+from udpkit.evidence.programs import output
 
 T = TypeVar("T")
 
@@ -111,7 +111,9 @@ def every() -> list[Namespace]:
         path = f"/proc/{pid}/ns/net"
         inode = _inode(path)
         if inode and inode not in found:
-            found[inode] = Namespace(container(pid) or f"the namespace of {_comm(pid)}[{pid}]", path)
+            name, process = container(pid), f"the namespace of {_comm(pid)}[{pid}]"
+            names = {one.name for one in found.values()}  # a container may have several
+            found[inode] = Namespace(name if name and name not in names else process, path)
     found.pop(0, None)
     return list(found.values())
 
@@ -162,11 +164,7 @@ NAMES = Names()
 
 
 def _asked(*argv: str) -> str:
-    try:
-        run = subprocess.run(argv, capture_output=True, check=False, timeout=ENGINE_PATIENCE)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return run.stdout.decode(errors="replace") if run.returncode == 0 else ""
+    return output(*argv, patience=ENGINE_PATIENCE) or ""
 
 
 def _pids() -> Iterator[int]:

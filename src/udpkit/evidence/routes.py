@@ -7,7 +7,6 @@ Everything is asked of ip(8), and the choice of the kernel itself (`ip route get
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -16,10 +15,9 @@ from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any
 
+from udpkit.evidence.programs import PATIENCE, find
 from udpkit.facts import Address, LocalAddress, Network, SourceChoice
 
-PATIENCE = 20
-"""Seconds that ip(8) has."""
 MOST_NETWORKS = 256
 """That are looked up for each IP version; a router may have a million routes."""
 ELSEWHERE = [*map(ip_address, ("198.51.100.77", "203.0.113.77", "192.0.2.77", "9.9.9.9", "1.1.1.1"))]
@@ -149,7 +147,7 @@ def _ip(*arguments: str) -> list[dict[str, Any]]:
 
 def _run(arguments: Sequence[str], text: str) -> str:
     """Raises NoIp. That ip(8) fails for one of many look-ups is no error."""
-    ip = shutil.which("ip", path="/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin") or shutil.which("ip")
+    ip = find("ip")
     if ip is None:
         raise NoIp("the program ip (iproute2) is missing")
     try:

@@ -37,10 +37,8 @@ class Calls:
     icmp: tuple[int, int] | None = None
     """Type and code of the ICMP message that a queued error came with, and who sent it (`offender`)."""
     offender: Address | None = None
-    about: Moment | None = None
-    """Of errors: the last datagram that the socket sent before the first of them, and how many there were
-    since the error before it (`candidates`)."""
     candidates: int = 0
+    """Of errors: how many datagrams the socket sent before the first of them, since the error before it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,11 @@ from udpkit.facts.tables import SocketTable
 class Source:
     """One thing that was read, and how much of it was understood.
 
-    `kind` is one of pcap, pcapng, tcpdump, strace, sockets. `packets` counts a capture's packets, or the
-    lines of text that were taken for one; of them `skipped` are neither datagrams nor ICMP errors about one.
-    `unread` says of what could not be decoded why, and how often. `damage` has a sentence for each place that
-    is damaged (the first of many); `first_ns` and `last_ns` are the first and the last time in it.
+    `kind` is one of pcap, pcapng, tcpdump, strace, sockets; of what is watched, one of live, drops, sockets.
+    `packets` counts a capture's packets, or the lines of text that were taken for one; of them `skipped` are
+    neither datagrams nor ICMP errors about one. `unread` says of what could not be decoded why, and how
+    often. `damage` has a sentence for each place that is damaged (the first of many); `last_ns` is the last
+    time in it.
     """
 
     path: str
@@ -30,7 +31,6 @@ class Source:
     skipped: int = 0
     unread: Mapping[str, int] = field(default_factory=dict)
     damage: Sequence[str] = ()
-    first_ns: int | None = None
     last_ns: int | None = None
 
 

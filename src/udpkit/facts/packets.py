@@ -40,3 +40,8 @@ class IcmpError:
     quoted_source: Endpoint
     quoted_destination: Endpoint
     mtu: int | None = None
+
+    @property
+    def kind(self) -> tuple[int, int, int]:
+        """IP version, type and code: a key of `kernel.icmp.KINDS`."""
+        return self.sender.version, self.icmp_type, self.code

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import functools
-import os
 import shlex
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from udpkit.evidence.programs import find
 from udpkit.lab.errors import ProgramMissing
-
-SEARCH_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/sbin"
-"""Where programs are looked for: Debian keeps iptables where an ordinary user's PATH does not lead."""
 
 PROGRAMS = Path(__file__).with_name("programs")
 TALK = [sys.executable, "-I", "-S", str(PROGRAMS / "talk.py")]
@@ -50,7 +46,7 @@ def resolve(line: str) -> CommandLine:
         return stand_in(arguments)
     if name in OWN:
         return CommandLine([*OWN[name], *arguments])
-    if shutil.which(name, path=SEARCH_PATH) is None:
+    if find(name) is None:
         raise ProgramMissing(name)
     return CommandLine([name, *arguments])
 
@@ -59,7 +55,7 @@ def resolve(line: str) -> CommandLine:
 def openbsd_nc() -> str | None:
     """OpenBSD's netcat: Debian calls it nc.openbsd, and `nc` may be another one's."""
     for name in ("nc.openbsd", "nc"):
-        path = shutil.which(name, path=SEARCH_PATH)
+        path = find(name)
         if (
             path
             and "OpenBSD" in subprocess.run([path, "-h"], capture_output=True, text=True, check=False).stderr

@@ -11,8 +11,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from udpkit.evidence.programs import SEARCH_PATH
 from udpkit.lab import keeper
-from udpkit.lab.commands import SEARCH_PATH
 from udpkit.lab.errors import LabError, LabUnavailable
 
 LARGEST_ANSWER = 1 << 16

@@ -25,7 +25,7 @@ def line(message: Datagram | IcmpError) -> str:
 def icmp_name(error: IcmpError) -> str:
     """`ICMP port unreachable`."""
     version = error.sender.version
-    return f"{'ICMP' if version == 4 else 'ICMPv6'} {icmp.name(version, error.icmp_type, error.code)}"
+    return f"{'ICMP' if version == 4 else 'ICMPv6'} {icmp.name(*error.kind)}"
 
 
 def payload(datagram: Datagram) -> str:

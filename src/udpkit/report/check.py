@@ -64,7 +64,23 @@ def _socket_document(entry: SocketEntry) -> dict[str, Any]:
     }
 
 
-def show_sockets(look: Look, *, named: bool) -> None:
+def show_check(looks: Sequence[Look], findings: Sequence[Finding]) -> None:
+    """The sockets of each namespace, the findings of all, and each one's counters."""
+    from udpkit.report.console import console
+    from udpkit.report.findings import show_diagnosis
+
+    named = len(looks) > 1
+    for look in looks:
+        _show_sockets(look, named=named)
+        if look is not looks[-1]:
+            click.echo()
+    none = "none in what could be seen" if any(look.missing for look in looks) else "none"
+    show_diagnosis(console(), findings, none=none)
+    for look in looks:
+        _show_counters(look, named=named)
+
+
+def _show_sockets(look: Look, *, named: bool) -> None:
     """A namespace's sockets as a table; plain text, since there may be ten thousand."""
     if named:
         click.secho(in_one_line(look.namespace.name or "this namespace"), bold=True)
@@ -108,7 +124,7 @@ def _options(entry: SocketEntry) -> str:
     return ",".join(flag for name, flag in FLAGS.items() if entry.options.get(name)) or "-"
 
 
-def show_counters(look: Look, *, named: bool) -> None:
+def _show_counters(look: Look, *, named: bool) -> None:
     """Those that are not zero, with their meanings."""
     counters = {name: value for name, value in look.state.counters.items() if value}
     if not counters:

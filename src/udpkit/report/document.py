@@ -77,7 +77,7 @@ def finding_document(finding: Finding) -> dict[str, Any]:
 def source_document(source: Source) -> dict[str, Any]:
     """One source; `unread` and `damage` only where there is some."""
     document: dict[str, Any] = msgspec.to_builtins(source)
-    del document["first_ns"], document["last_ns"]
+    del document["last_ns"]
     for rare in ("unread", "damage"):
         if not document[rare]:
             del document[rare]

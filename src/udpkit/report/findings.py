@@ -16,9 +16,7 @@ from udpkit.facts import Reference, Source
 from udpkit.facts.text import in_one_line, printable
 from udpkit.fixes import FIXES
 
-STYLES: dict[Severity, str] = {"error": "bold red", "warning": "bold yellow", "note": "bold blue"}
-
-
+COLOURS: dict[Severity, str] = {"error": "red", "warning": "yellow", "note": "blue"}
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 """The worst first."""
 MOST = 100
@@ -71,7 +69,9 @@ def show_findings(out: Console, findings: Sequence[Finding], sources: Sequence[S
     if not findings:
         out.print(Text("  none"))
     for finding in findings:
-        title = Text.assemble((finding.severity, STYLES[finding.severity]), " ", (finding.code, "bold"))
+        title = Text.assemble(
+            (finding.severity, f"bold {COLOURS[finding.severity]}"), " ", (finding.code, "bold")
+        )
         out.print(Padding(title, (0, 2)))
         out.print(Padding(Text(printable(finding.summary)), (0, 4)))
         for number, step in enumerate(finding.why, start=1):

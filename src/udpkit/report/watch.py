@@ -11,15 +11,14 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from udpkit.diagnosis import Finding, Severity
+from udpkit.diagnosis import Finding
 from udpkit.facts import Endpoint, Source
 from udpkit.facts.text import in_one_line
 from udpkit.report.document import SCHEMA, finding_document, source_document
+from udpkit.report.findings import COLOURS
 
 if TYPE_CHECKING:
     from udpkit._native import LiveTally
-
-COLOURS: dict[Severity, str] = {"error": "red", "warning": "yellow", "note": "blue"}
 
 Row = tuple[Endpoint, Endpoint, int, int, int | None]
 """Client, server, requests, replies, last time."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from evidence.build import datagram, frame, pcap
 
-from udpkit.lab.commands import SEARCH_PATH
+from udpkit.evidence.programs import SEARCH_PATH
 from udpkit.probe.protocols import PROTOCOLS
 
 from .replies import UNIQUE

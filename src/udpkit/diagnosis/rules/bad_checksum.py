@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from udpkit.diagnosis.checksum_drops import of_drops
+from udpkit.diagnosis.dropped import datagrams, finding, of_reason, place
 from udpkit.diagnosis.errors import known
 from udpkit.diagnosis.finding import Finding, Severity
 from udpkit.diagnosis.services import ONE_WAY, is_group
@@ -38,11 +38,13 @@ from udpkit.facts import Case, Conversation, Endpoint, Flow
 from udpkit.kernel.functions import FUNCTIONS
 
 CODE = "bad-checksum"
+REASON = "UDP_CSUM"
+"""include/net/dropreason-core.h"""
 SEVERAL = 2
 
 
 def find(case: Case) -> Iterator[Finding]:
-    yield from of_drops(case)
+    yield from _of_drops(case)
     for one in case.conversations:
         if is_group(one.server.address) or is_group(one.client.address) or one.errors:
             continue
@@ -51,6 +53,21 @@ def find(case: Case) -> Iterator[Finding]:
             yield _finding(one, requests, one.client, one.server, severity)
         if replies and 0 < replies.bad_checksums < replies.count:
             yield _finding(one, replies, one.server, one.client, "note")
+
+
+def _of_drops(case: Case) -> Iterator[Finding]:
+    for one in of_reason(case, REASON):
+        function = FUNCTIONS[one.destination.address.version].receive
+        yield finding(
+            CODE,
+            one,
+            f"The kernel dropped {datagrams(one)} for a wrong UDP checksum.",
+            [
+                f"{function} on this host: the checksum does not fit the addresses, ports and payload.",
+                f"{place(one)} drops it ({REASON}) and counts it (UdpInCsumErrors); neither the program nor "
+                "the sender is told.",
+            ],
+        )
 
 
 def _of_requests(one: Conversation, requests: Flow) -> Severity | None:

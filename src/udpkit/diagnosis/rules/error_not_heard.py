@@ -34,7 +34,6 @@ from collections.abc import Iterator, Sequence
 
 from udpkit.diagnosis.errors import (
     finding,
-    kind_of,
     known,
     name,
     on_the_sender,
@@ -64,8 +63,8 @@ def find(case: Case) -> Iterator[Finding]:
 
 
 def _has_errno(each: Errors) -> bool:
-    kind = KINDS.get(kind_of(each.error))
-    return kind is not None and kind.errno is not None and kind_of(each.error) not in TOO_BIG
+    kind = KINDS.get(each.error.kind)
+    return kind is not None and kind.errno is not None and each.error.kind not in TOO_BIG
 
 
 def _told(case: Case) -> set[Endpoint]:
@@ -92,7 +91,7 @@ def _goes_on(one: Conversation, errors: Sequence[Errors], seen_shapes: Shapes) -
 
 def _finding(one: Conversation, errors: Sequence[Errors]) -> Finding:
     error = errors[0].error
-    hard = KINDS[kind_of(error)].hard
+    hard = KINDS[error.kind].hard
     functions = FUNCTIONS[one.client.address.version]
     sent = one.requests.count if one.requests else 0
     reading = (

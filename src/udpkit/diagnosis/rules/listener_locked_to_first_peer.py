@@ -43,17 +43,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from udpkit.diagnosis.errors import total
 from udpkit.diagnosis.finding import Finding
+from udpkit.diagnosis.listeners import on_its_port, tables_of_server
 from udpkit.diagnosis.locked_now import locked_now
 from udpkit.diagnosis.refusals import refusals_of, refused_requests
+from udpkit.diagnosis.services import FIRST_CLIENT_PORT
 from udpkit.diagnosis.traced_locks import CODE, locked
 from udpkit.diagnosis.why import first_and_last, place
 from udpkit.facts import Address, Case, Conversation, Endpoint, Errors, SocketEntry, SocketTable
 from udpkit.kernel.functions import FUNCTIONS
 from udpkit.kernel.lookup import lookup, mismatch, plain, unmapped
-
-FIRST_CLIENT_PORT = 512
-"""Not even rresvport(3) and bindresvport(3) give a client a lower port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +109,14 @@ def find(case: Case) -> Iterator[Finding]:
     yield from (
         _seen_from_outside(case, one)
         for one in case.conversations
-        if one.client not in told and one.server.port not in never_locked and _accepted_then_refused(one)
+        if one.client not in told
+        and not (one.server.port in never_locked and _is_in_its_tables(case, one))
+        and _accepted_then_refused(one)
     )
+
+
+def _is_in_its_tables(case: Case, one: Conversation) -> bool:
+    return any(on_its_port(table, one) for table, _ in tables_of_server(case, one))
 
 
 def _of_traces(case: Case) -> Iterator[Finding]:
@@ -192,7 +198,7 @@ def _locked(case: Case, lock: Lock, victim: Conversation, refusals: list[Errors]
         server=server,
         actual=local,
         process=lock.after.process or lock.before.process,
-        count=sum(one.count for one in refusals),
+        count=total(refusals),
         first=victim.requests.first.time_ns if victim.requests else None,
         last=victim.requests.last.time_ns if victim.requests else None,
         why=_why(case, lock, victim, refusals),
@@ -289,7 +295,7 @@ def _seen_from_outside(case: Case, victim: Conversation) -> Finding:
         server=server,
         actual=actual,
         process=None,
-        count=sum(one.count for one in refused),
+        count=total(refused),
         first=victim.requests.first.time_ns if victim.requests else None,
         last=victim.requests.last.time_ns if victim.requests else None,
         why=[

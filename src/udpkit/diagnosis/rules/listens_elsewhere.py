@@ -6,7 +6,7 @@ A request that was refused with ICMP port unreachable by the address that was as
 the same port elsewhere on that host: a socket table shows it bound to another address or to IPv4 alone, or
 a capture shows another address of the host answering on that port. It is an error where the table is
 certainly the host's: it has the address that was asked, or `udpkit check` saw it there. A table of which
-that is not known makes it a warning.
+that is not known, as it has only wildcards and loopback, makes it a note beside `nobody-listens`.
 
 Silent: where a socket takes the datagram, where the table is the client's own, and for another host's
 sockets.
@@ -27,14 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from udpkit.diagnosis.errors import (
-    first_ns,
-    known,
-    last_ns,
-    on_the_sender,
-    seen,
-    total,
-)
+from udpkit.diagnosis.errors import finding, known, on_the_sender
 from udpkit.diagnosis.finding import Finding
 from udpkit.diagnosis.listeners import addresses_of, connected_there, waits_elsewhere
 from udpkit.diagnosis.refusals import refused_requests
@@ -122,18 +115,15 @@ def _finding(
 ) -> Finding:
     functions = FUNCTIONS[one.server.address.version]
     doubt = "" if sure else ", if that socket table is of the host that was asked"
-    return Finding(
+    return finding(
         code=CODE,
-        severity="error" if sure else "warning",
+        severity="error" if sure else "note",
         summary=f"{known(one.client)} asked {one.server}, which refused it; the port is open on "
         f"{actual}{doubt}.",
-        client=one.client,
-        server=one.server,
+        one=one,
+        errors=refusals,
         actual=actual,
         process=process,
-        count=total(refusals),
-        first=first_ns(refusals),
-        last=last_ns(refusals),
         why=[
             f"{functions.lookup} on the server: no socket takes a datagram to {one.server}; {reason} "
             f"({place(case, where)}).",
@@ -141,5 +131,5 @@ def _finding(
             f"({place(case, refusals[0].first.seen)}).",
             on_the_sender("client", refusals[0].error),
         ],
-        evidence=[*seen(one, refusals), where],
+        more=[where],
     )

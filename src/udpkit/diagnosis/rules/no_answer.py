@@ -36,12 +36,11 @@ from udpkit.diagnosis.errors import known
 from udpkit.diagnosis.finding import Finding
 from udpkit.diagnosis.services import ANSWERING, ONE_WAY, SPECULATIVE, is_group, is_service
 from udpkit.diagnosis.shapes import Shapes, shapes
-from udpkit.diagnosis.traced_silence import waited_in_vain
+from udpkit.diagnosis.traced_silence import CODE, waited_in_vain
 from udpkit.diagnosis.why import first_and_last
 from udpkit.facts import Case, Conversation, Flow
 from udpkit.kernel.functions import FUNCTIONS
 
-CODE = "no-answer"
 SPREAD_NS = 1_000_000_000
 """Between the first and the last request."""
 PATIENCE_NS = 2_000_000_000

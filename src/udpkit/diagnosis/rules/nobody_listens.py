@@ -7,8 +7,9 @@ start; or the server had answered before and its program has ended. Socket table
 are any, say more. It is an error while nothing answers; a note where answers came afterwards (the program
 had not started yet, or restarted, or one of several servers behind the address is down), where a
 peer-to-peer program meets peers that have gone, where the protocol is asked on the off chance (NetBIOS,
-NAT-PMP), or where the socket closed at the end of an exchange. A table that shows a socket on the port
-makes it a warning: the program may have started later, or a firewall's REJECT may pose as the host.
+NAT-PMP), or where the socket closed at the end of an exchange. A table of that host that shows a socket on
+the port makes it a warning: the program may have started later, or a firewall's REJECT may pose as the host.
+A table without the host's address may be another's, and only adds a word.
 
 In a log of strace: a call failed with ECONNREFUSED. The summary says which datagram of the socket that is
 about: the error was kept in the socket until its next call, whichever that was. A warning, since the log
@@ -57,7 +58,7 @@ from udpkit.diagnosis.services import SPECULATIVE, is_group, is_service, may_be_
 from udpkit.diagnosis.shapes import Shapes, shapes
 from udpkit.diagnosis.traced_errors import refused_calls
 from udpkit.diagnosis.why import place
-from udpkit.facts import Case, Conversation, Errors
+from udpkit.facts import Case, Conversation, Errors, SocketEntry
 from udpkit.kernel.functions import FUNCTIONS
 
 CODE = "nobody-listens"
@@ -91,9 +92,14 @@ def _is_about_a_port(case: Case, one: Conversation, refusals: Sequence[Errors], 
         or seen_shapes.sweeps(one)
         or (one.client.port == one.server.port and total(refusals) < SAME_PORT)
         or connected_there(case, one)
-        or waits_elsewhere(case, one)
+        or _certainly_elsewhere(case, one)
         or there_all_along(case, one, refusals)
     )
+
+
+def _certainly_elsewhere(case: Case, one: Conversation) -> bool:
+    waiting = waits_elsewhere(case, one)
+    return waiting is not None and waiting[1]
 
 
 def _finding(case: Case, one: Conversation, refusals: Sequence[Errors], seen_shapes: Shapes) -> Finding:
@@ -150,13 +156,19 @@ def _judge(
         return "note", "nobody listens there any more; this client asks many peers, and some have gone"
     if one.server.port in SPECULATIVE:
         return "note", "nobody listens there; this protocol is asked on the off chance"
+    explanation = "started later or has ended since, or a firewall's REJECT spoke for the host"
+    if found := takers(case, one, sure=True):
+        return "warning", f"yet the socket table shows {_shown(found[0][1])}, so it {explanation}"
     if found := takers(case, one):
-        holder = found[0][1]
-        return "warning", (
-            f"yet the socket table shows {holder.process or 'a socket'} on {holder.local}, so it started "
-            "later or has ended since, or a firewall's REJECT spoke for the host"
+        return "error", (
+            f"nobody listens on that port; if the socket table with {_shown(found[0][1])} is of that host, "
+            f"it {explanation}"
         )
     return "error", "nobody listens on that port"
+
+
+def _shown(entry: SocketEntry) -> str:
+    return f"{entry.process or 'a socket'} on {entry.local}"
 
 
 def _as_tables_show(case: Case, one: Conversation) -> str:

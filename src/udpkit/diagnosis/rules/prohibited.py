@@ -144,18 +144,12 @@ def _finding(case: Case, one: Conversation, errors: Sequence[Errors], severity: 
 
 
 def _not_the_host(error: IcmpError, refuse: str) -> list[str]:
-    if (
-        error.sender == error.quoted_destination.address
-        or error.code != PORT_UNREACHABLE_CODE[error.sender.version]
-    ):
+    if error.sender == error.quoted_destination.address or error.kind not in PORT_UNREACHABLE:
         return []
     return [
         f"{refuse} on {error.quoted_destination.address} would have answered from that address: it never "
         "saw the datagram."
     ]
-
-
-PORT_UNREACHABLE_CODE = {version: code for version, _, code in PORT_UNREACHABLE}
 
 
 def _by_its_own_reject(

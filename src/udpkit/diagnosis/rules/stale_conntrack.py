@@ -33,7 +33,7 @@ from udpkit.facts import Case, HostState, StaleEntry
 CODE = "stale-conntrack"
 
 
-def find(case: Case, _conversations: object = ()) -> Iterator[Finding]:
+def find(case: Case) -> Iterator[Finding]:
     for host in case.hosts:
         for entry in host.stale:
             yield _finding(host, entry)

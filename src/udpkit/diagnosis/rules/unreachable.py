@@ -35,7 +35,6 @@ from collections.abc import Iterator, Sequence
 from udpkit.diagnosis.errors import (
     exchange,
     finding,
-    kind_of,
     name,
     of_kind,
     on_the_sender,
@@ -96,12 +95,12 @@ def _finding(case: Case, one: Conversation, errors: Sequence[Errors], severity: 
 
 def _step(error: IcmpError, functions: Functions) -> str:
     address, sender = error.quoted_destination.address, error.sender
-    if kind_of(error) in TIME_EXCEEDED:
+    if error.kind in TIME_EXCEEDED:
         return (
             f"{functions.forward} on {sender}: the datagram to {address} had passed as many routers as its "
             "TTL allows; routers may be sending it in a circle, or the program set a small TTL"
         )
-    if kind_of(error) in NO_NEIGHBOUR and sender != address:
+    if error.kind in NO_NEIGHBOUR and sender != address:
         link = "its own link" if sender == error.quoted_source.address else "the last link"
         silent = (
             f"{functions.no_neighbour} on {sender}: {address} did not answer on {link} for three seconds, "

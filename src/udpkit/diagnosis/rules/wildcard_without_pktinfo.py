@@ -30,8 +30,8 @@ Silent there: where the control message has a source, even if the log does not s
 not show control messages at all; sockets that are bound to an address or a device, connected, or members of a
 group; where a capture shows that the answer came from another address than the one that was asked, which is
 told instead (`reply-from-other-address`); where the program wrote first, so that it is the client; where both
-sides use the same port (NTP, SIP); DHCP, SSDP, mDNS and LLMNR, which are asked by broadcast or multicast; and
-link-local clients.
+sides use the same port (NTP, SIP); DHCP, NetBIOS, SSDP, WS-Discovery, mDNS and LLMNR, which are asked by
+broadcast or multicast; and link-local clients.
 
 ## Why it happens
 
@@ -58,34 +58,17 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
 from udpkit.diagnosis.finding import Finding, Severity
+from udpkit.diagnosis.services import ASKED_AS_GROUP
 from udpkit.diagnosis.traced_answers import CODE, answered_without_source
 from udpkit.facts import Address, Case, Endpoint, HostState, LocalAddress, SocketEntry, SourceChoice
 from udpkit.kernel.functions import FUNCTIONS
 from udpkit.kernel.lookup import mismatch, score
+from udpkit.kernel.options import TELLS_ADDRESS
 
 __all__ = ["CODE", "find"]
 
-TELLS_ADDRESS = {
-    4: ("IP_PKTINFO", "IP_RECVORIGDSTADDR", "IPV6_RECVPKTINFO", "IPV6_RECVORIGDSTADDR"),
-    6: ("IPV6_RECVPKTINFO", "IPV6_RECVORIGDSTADDR"),
-}
-"""Options by which a program learns the address that was asked, by the client's IP version."""
-
-NO_ANSWERS = {
-    67: "DHCP: relays and broadcasts; the answer names its server itself",
-    68: "DHCP client",
-    137: "NetBIOS: asks groups",
-    138: "NetBIOS: asks groups",
-    162: "SNMP traps: no answers",
-    514: "syslog: no answers",
-    546: "DHCPv6 client",
-    547: "DHCPv6: the answer names its server itself",
-    1900: "SSDP: asks groups",
-    3702: "WS-Discovery: asks groups",
-    5353: "mDNS: asks groups",
-    5355: "LLMNR: asks groups",
-}
-"""Ports on which the source of an answer does not matter, and why."""
+SOURCE_IS_FREE = ASKED_AS_GROUP | {162, 514}
+"""Ports on which the source of an answer does not matter; to SNMP traps and syslog there is none."""
 
 MOST_PORTS = 16
 """Sockets of a program that are alike and get findings of their own; of more, one finding for all."""
@@ -147,7 +130,7 @@ def _of_host(host: HostState, entries: Sequence[SocketEntry], pairs: Sequence[Hi
     alike: dict[Kind, list[SocketEntry]] = defaultdict(list)
     alone: dict[object, tuple[Hit, ...]] = {}  # of sockets that share their port with none: there may be many
     for port, neighbours in by_port.items():
-        if port in NO_ANSWERS or _may_be_translated(host, port):
+        if port in SOURCE_IS_FREE or _may_be_translated(host, port):
             continue
         for entry in filter(_is_server, neighbours):
             like = entry.local.address, entry.device, *entry.options.items()

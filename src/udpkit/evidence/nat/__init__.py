@@ -1,0 +1,1 @@
+"""What NAT does with new flows: the rules of iptables and nftables, and where they send a flow."""
