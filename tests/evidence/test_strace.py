@@ -64,6 +64,19 @@ def test_times_are_of_the_epoch_or_none():
     assert (source.last_ns, socket.first.time_ns) == (None, None)
 
 
+def test_a_child_that_is_attached_after_its_clone_is_no_third_thread():
+    """strace may tell of a child before fork() returns, or after."""
+    socket = "socket(AF_INET, SOCK_DGRAM, IPPROTO_IP) = 3"
+    bind = 'bind(3, {sa_family=AF_INET, sin_port=htons(53), sin_addr=inet_addr("0.0.0.0")}, 16) = 0'
+    clone, attached = "clone(child_stack=NULL, flags=SIGCHLD) = 9", "strace: Process 9 attached"
+    ended = "[pid     9] +++ exited with 0 +++"
+    peer = '{sa_family=AF_INET, sin_port=htons(9), sin_addr=inet_addr("10.0.0.2")}'
+    sent = f'sendto(3, "x", 1, 0, {peer}, 16) = 1'
+    for told in ([clone, attached], [attached, clone], [clone]):
+        [seen] = read("\n".join([socket, bind, *told, ended, sent]).encode())[1]
+        assert [one.kind for one in seen.calls] == ["bind", "send"]
+
+
 PROGRAM = r"""
 import os, socket as s, sys, threading
 wild, exact = s.socket(s.AF_INET6, s.SOCK_DGRAM), s.socket(s.AF_INET, s.SOCK_DGRAM)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from experiments.build import SIX, STORY, fixes
+from udpkit.evidence import programs
 from udpkit.lab import commands
 from udpkit.lab.experiment import parse
 from udpkit.lab.run import run
@@ -18,12 +19,12 @@ def without(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callabl
     """Take programs off the PATH of the lab and of its hosts, by the beginnings of their names."""
 
     def take_off(*names: str) -> None:
-        for folder in map(Path, commands.SEARCH_PATH.split(":")):
+        for folder in map(Path, programs.SEARCH_PATH.split(":")):
             for program in folder.iterdir() if folder.is_dir() else ():
                 link = tmp_path / program.name
                 if not program.name.startswith(names) and not link.is_symlink():
                     link.symlink_to(program)
-        monkeypatch.setattr("udpkit.lab.commands.SEARCH_PATH", str(tmp_path))
+        monkeypatch.setattr("udpkit.evidence.programs.SEARCH_PATH", str(tmp_path))
         monkeypatch.setattr("udpkit.lab.control.SEARCH_PATH", str(tmp_path))
         commands.openbsd_nc.cache_clear()
 

@@ -139,7 +139,14 @@ impl Log {
             return;
         }
         let at = Moment { line: number, time_ns: line.time_ns };
-        let thread = self.threads.find(line.thread, matches!(line.body, Body::Resumed(_)));
+        // "Process 477 attached" is a word of strace's own and of no thread, but for the call that it cuts.
+        let of_none =
+            matches!(line.body, Body::Attached(_, text) if line::name(text).and_then(known).is_none());
+        let thread = if of_none {
+            threads::UNNAMED
+        } else {
+            self.threads.find(line.thread, matches!(line.body, Body::Resumed(_)))
+        };
         if !line.comm.is_empty() {
             self.threads.call_it(thread, line.comm);
         }
