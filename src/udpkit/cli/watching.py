@@ -108,7 +108,10 @@ class Watching:
             for one in findings
             if isinstance(one.client, Endpoint) and one.server
         }
-        for one in self._certain.new(findings, now):
+        told = list(self._certain.new(findings, now))
+        if any(not (one.process or self._process(one)) for one in told):
+            self._evidence.learn_again()
+        for one in told:
             finding = advise(replace(one, process=one.process or self._process(one)))
             self.told += 1
             self.faults += finding.is_fault

@@ -113,6 +113,10 @@ class LiveEvidence:
         """Client, server, requests, replies and last time of conversations, the latest first."""
         return self._live.latest(most)
 
+    def learn_again(self) -> None:
+        """Look once more for owners that were not found."""
+        self._owners.learn_again()
+
     def owner(self, local: Endpoint, peer: Endpoint | None = None) -> str | None:
         """The program whose socket has, or had, this local end; with its container, if it is in one."""
         return self._owners.of(local, peer)

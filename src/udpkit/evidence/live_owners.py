@@ -72,6 +72,12 @@ class LiveOwners:
             del self._known[next(iter(self._known))]
         self._next = began + PAUSES * (time.monotonic() - began)
 
+    def learn_again(self) -> None:
+        """Look once more for who holds the sockets that nobody seemed to hold: programs start."""
+        self._holders = {inode: name for inode, name in self._holders.items() if name}
+        self._next = 0.0
+        self.learn()
+
     def of(self, local: Endpoint, peer: Endpoint | None = None) -> str | None:
         """As the kernel looks a socket up: connected to the peer, bound to the address, bound to any."""
         anywhere: list[Address] = [ANY_4, ANY_6] if local.address.version == 4 else [ANY_6]

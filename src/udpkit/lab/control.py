@@ -69,6 +69,8 @@ class Control:
             raise OSError(answer["errno"], answer["error"], answer["path"])
         for descriptor in descriptors:
             os.set_inheritable(descriptor, False)
+        if descriptors:
+            self._socket.recv(LARGEST_ANSWER)  # the keeper has closed its copies
         return answer, descriptors
 
     def close(self) -> None:

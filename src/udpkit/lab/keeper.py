@@ -96,6 +96,8 @@ class Keeper:
             send(self.control, answer, descriptors)
             for descriptor in [*self.received, *descriptors]:
                 os.close(descriptor)
+            if descriptors:  # only now does it close when the owner closes it
+                send(self.control, {})
 
     def do_host(self) -> Answer:
         """Make a network namespace; answers its number and the descriptor that holds it."""
