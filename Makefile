@@ -29,6 +29,10 @@ bench: build
 	$(BIN)/python bench/lab.py
 	$(BIN)/python bench/sockets
 	$(BIN)/python bench/probe
+	$(BIN)/python bench/capture
+	$(BIN)/python bench/text.py
+	$(BIN)/python bench/check.py
+	$(BIN)/python bench/watch
 
 # The API reference, from the docstrings.
 docs: build

@@ -124,10 +124,12 @@ def _judge(played: Played, finding: Finding) -> Trial:
         if sources:
             return Trial("works", f"replies from {', '.join(sorted(sources))}")
         return Trial("works", "every line was heard" if datagrams else "over TCP")
-    return Trial("fails", ", ".join(_short(one) for one in findings) or ", ".join(unheard))
+    seen = [words for one in findings if (words := _short(one))] or unheard
+    return Trial("fails", ", ".join(seen or [one.code for one in findings]))
 
 
-def _short(finding: Finding) -> str:
+def _short(finding: Finding) -> str | None:
+    """How a reply went wrong; None of what a line's fate says as well."""
     if finding.code == "listener-locked-to-first-peer":
         return f"listener locked to {finding.actual}"
     refused = ", refused" if finding.severity == "error" else ""
@@ -135,4 +137,4 @@ def _short(finding: Finding) -> str:
         return f"reply from {finding.actual}{refused}"
     if finding.code == "reply-from-other-port" and finding.actual:
         return f"reply moved to port {finding.actual.port}{refused}"
-    return finding.code
+    return None

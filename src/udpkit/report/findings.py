@@ -35,10 +35,7 @@ def show_diagnosis(
     heading(out, "Findings")
     worst_first = sorted(findings, key=lambda one: SEVERITIES.index(one.severity))
     shown = worst_first[:MOST]
-    if shown:
-        show_findings(out, _together(shown), sources)
-    else:
-        out.print(f"  {none}")
+    show_findings(out, _together(shown), sources, none=none)
     if len(findings) > MOST:
         out.print(f"  and {len(findings) - MOST} more: --json has them all")
     if any(finding.fixes for finding in shown):
@@ -64,10 +61,12 @@ def _sentences(summaries: Sequence[str]) -> str:
     return "\n".join([f"{subject}:", *(f"- {one.removeprefix(subject + colon)}" for one in summaries)])
 
 
-def show_findings(out: Console, findings: Sequence[Finding], sources: Sequence[Source] = ()) -> None:
+def show_findings(
+    out: Console, findings: Sequence[Finding], sources: Sequence[Source] = (), *, none: str = "none"
+) -> None:
     """Each finding with the steps that explain it and, given the `sources`, where it was seen."""
     if not findings:
-        out.print(Text("  none"))
+        out.print(Text(f"  {none}"))
     for finding in findings:
         title = Text.assemble(
             (finding.severity, f"bold {COLOURS[finding.severity]}"), " ", (finding.code, "bold")
