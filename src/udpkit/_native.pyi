@@ -14,11 +14,13 @@ __all__ = [
     "CLONE_NEWNS",
     "CLONE_NEWPID",
     "CLONE_NEWUSER",
+    "CgroupFix",
     "Channel",
     "Datagram",
     "Input",
     "Live",
     "LiveTally",
+    "LoadedFix",
     "Path",
     "PcapDatagram",
     "PcapFile",
@@ -27,6 +29,7 @@ __all__ = [
     "Quoted",
     "Tally",
     "give_up",
+    "loaded_fixes",
     "read",
     "read_pcap",
     "read_strace",
@@ -190,6 +193,75 @@ class Live:
         /,
     ) -> None:
         """Write the packets between two endpoints each; without a second, of all who speak with the one."""
+
+@final
+class CgroupFix:
+    """The eBPF programs that let others answer from the address that was asked, while this is open."""
+
+    def __new__(cls, slot: int, instance: int, /, *, flows: int, namespaces: bool = True) -> CgroupFix:
+        """Load them, with room for so many flows.
+
+        ``slot``: 1 to 63, unlike every other fix's; ``instance``: 16 bits, unlike those of earlier ones too.
+
+        ``namespaces``: tell network namespaces apart, where the kernel can (Linux 6.15).
+        Raises PermissionError without privilege, OSError if the kernel lacks something, which it names.
+        """
+    @property
+    def slot(self) -> int:
+        """As it was given."""
+    @property
+    def instance(self) -> int:
+        """As it was given."""
+    @property
+    def namespaces(self) -> bool:
+        """Whether it does; then scopes are their cookies (SO_NETNS_COOKIE, socket(7)), else 0."""
+    def attach(self, cgroup: int, inode: int, /) -> None:
+        """Attach them to a cgroup, by the descriptor of its folder. Raises OSError."""
+    def tell(
+        self,
+        come: Sequence[tuple[tuple[int, IPv4Address | IPv6Address, int], int]],
+        gone: Sequence[tuple[int, IPv4Address | IPv6Address, int]],
+        /,
+    ) -> None:
+        """Which local addresses have come, each with a mark or 0, and which have gone.
+
+        An address is a scope, the address and the bits of its prefix. Raises OSError.
+        """
+    def mark(self, number: int, /) -> int:
+        """The mark of a local address that was given this number."""
+    def is_to_leave(self) -> bool:
+        """Whether somebody has asked it to end."""
+    def close(self) -> None:
+        """Detach them."""
+
+@final
+class LoadedFix:
+    """A fix of this or another process."""
+
+    @property
+    def slot(self) -> int: ...
+    @property
+    def instance(self) -> int: ...
+    @property
+    def cgroup(self) -> int:
+        """The inode of its cgroup; 0 before it is attached."""
+    @property
+    def owner(self) -> int:
+        """Its process, in that one's PID namespace."""
+    @property
+    def flows(self) -> int:
+        """How many it remembers at most."""
+    @property
+    def since(self) -> float | None:
+        """When it was loaded; seconds since the epoch."""
+    @property
+    def counts(self) -> tuple[int, int, int, int, int]:
+        """Answers: source set, chosen by the program, peer unknown, address lost. Then learned flows."""
+    def ask_to_leave(self) -> None:
+        """Ask its owner to end it. Raises OSError."""
+
+def loaded_fixes() -> list[LoadedFix]:
+    """Every fix of this kernel. Raises PermissionError."""
 
 def give_up(kept: int, /, user: int | None = None) -> None:
     """Keep of the calling thread's capabilities only those whose bits are in ``kept`` (capabilities(7)).

@@ -45,6 +45,19 @@ impl From<NotACapture> for Error {
     }
 }
 
+impl From<udpkit_cgroup::Error> for Error {
+    /// `OSError`: `PermissionError` without privilege, else what was tried and what the kernel said.
+    fn from(error: udpkit_cgroup::Error) -> Self {
+        use udpkit_cgroup::Error::{Permission, Refused};
+        match &error {
+            Permission(cause) | Refused { error: cause, .. } => {
+                Self(PyOSError::new_err((cause.raw_os_error(), error.to_string())))
+            }
+            _ => Self(PyOSError::new_err(error.to_string())),
+        }
+    }
+}
+
 impl From<PyErr> for Error {
     fn from(error: PyErr) -> Self {
         Self(error)

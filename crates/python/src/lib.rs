@@ -3,6 +3,7 @@
 //! Its types and docstrings are in `src/udpkit/_native.pyi`; the tests check that both agree.
 
 mod capture;
+mod cgroup;
 mod channel;
 mod conversations;
 mod datagram;
@@ -18,6 +19,8 @@ mod text;
 mod _native {
     #[pymodule_export]
     use crate::capture::{PcapDatagram, PcapFile, PcapIcmpError, Quoted, read_pcap};
+    #[pymodule_export]
+    use crate::cgroup::{CgroupFix, LoadedFix, loaded_fixes};
     #[pymodule_export]
     use crate::channel::Channel;
     #[pymodule_export]

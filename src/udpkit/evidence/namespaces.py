@@ -101,8 +101,11 @@ def of_container(name: str) -> Namespace:
     raise LookupError(f"no container called {name} is running")
 
 
-def every() -> list[Namespace]:
-    """The caller's own, those that have a name, and those in which a process lives that we may look at."""
+def every(*, containers: bool = True) -> list[Namespace]:
+    """The caller's own, those that have a name, and those in which a process lives that we may look at.
+
+    containers: ask the engines for the names of theirs, which takes time.
+    """
     found = {_inode("/proc/self/ns/net"): own()}
     with suppress(OSError):
         for entry in sorted(NAMED.iterdir()):
@@ -111,7 +114,7 @@ def every() -> list[Namespace]:
         path = f"/proc/{pid}/ns/net"
         inode = _inode(path)
         if inode and inode not in found:
-            name, process = container(pid), f"the namespace of {_comm(pid)}[{pid}]"
+            name, process = container(pid) if containers else "", f"the namespace of {_comm(pid)}[{pid}]"
             names = {one.name for one in found.values()}  # a container may have several
             found[inode] = Namespace(name if name and name not in names else process, path)
     found.pop(0, None)

@@ -1,0 +1,347 @@
+"""`udpkit fix`: programs that nobody can change answer from the address that was asked."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from udpkit.cli import say
+from udpkit.cli.exits import FINDINGS, INTERRUPTED, MISSING, OK, USAGE, Failure
+from udpkit.cli.fix_advise import advise
+from udpkit.cli.fix_apply import apply, undo, verify
+
+if TYPE_CHECKING:
+    from udpkit._native import LoadedFix
+    from udpkit.evidence.namespaces import Namespace
+    from udpkit.fixes.cgroup import Keeper
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+INSTEAD = "without it: bind the server to the address that is asked, or `ip route … src`"
+RUN = 'echo 0 >"$0" && exec "$@"'
+"""The shell moves itself (0) into the cgroup, and becomes the program."""
+PATIENCE = 5
+"""Seconds that a fix has to end once it was asked to."""
+
+
+@click.group()
+def verb() -> None:
+    """Let programs that nobody can change answer from the address that was asked.
+
+    eBPF programs on a cgroup note to which of this host's addresses a datagram was sent, and give that
+    address to the answer as its source. Programs that choose a source themselves are left alone, as are TCP
+    and everything outside the cgroup.
+
+    \b
+    Exit codes: 0 done · 1 nothing to detach
+                2 no such process, container, unit or cgroup
+                5 no privilege, or a kernel that lacks something · 130 interrupted
+    """
+
+
+for _command in (advise, apply, verify, undo):
+    verb.add_command(_command)
+
+
+def targets(function: F) -> F:
+    """The options that name a cgroup."""
+    for option in (
+        click.option("--all", "every", is_flag=True, help="Every program of this host."),
+        click.option("--cgroup", metavar="PATH", help="This cgroup and those below it."),
+        click.option("--unit", metavar="NAME", help="This systemd unit."),
+        click.option("--container", metavar="NAME", help="This container; a name or an id."),
+        click.option("--pid", type=click.IntRange(min=1), help="The cgroup of this process."),
+    ):
+        function = option(function)
+    return function
+
+
+flows_option = click.option(
+    "--flows",
+    type=click.IntRange(1, 1 << 22),
+    default=16384,
+    show_default=True,
+    help="Peers that are remembered; beyond that those that were not heard of for longest are forgotten.",
+)
+
+connect_option = click.option(
+    "--connect/--no-connect",
+    default=True,
+    help="Fix programs that connect() their socket, such as nc -ul, too. Takes policy rules and routing "
+    "tables, and from then on makes every route look-up of the host slower by some nanoseconds.",
+)
+
+
+@verb.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@flows_option
+@connect_option
+@click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED)
+def run(flows: int, connect: bool, program: Sequence[str]) -> int:
+    """Run PROGRAM with the fix, in a cgroup of its own: udpkit fix run -- nc -ul 56789.
+
+    Everything that it starts has the fix too. It ends with the last of them. The exit code is PROGRAM's.
+    """
+    from udpkit.evidence import namespaces
+    from udpkit.fixes.cgroup import Keeper
+
+    if not shutil.which(program[0]):
+        raise Failure(f"{program[0]}: there is no such program", MISSING)
+    with signals() as caught:
+        with understood():
+            cgroup = prepare()
+            try:
+                keeper = Keeper(cgroup, flows, namespaces.own(), connect=connect)
+            except BaseException:
+                cgroup.rmdir()
+                raise
+        with keeper:
+            tell(keeper)
+            code = run_inside(keeper, program, caught)
+        with suppress(OSError):  # somebody is still in it
+            cgroup.rmdir()
+        return code
+
+
+def prepare() -> Path:
+    """A cgroup for a program; what earlier ones have left goes. Raises OSError."""
+    from udpkit import _native
+    from udpkit.fixes.cgroup import cgroups
+
+    with cgroups.locked():
+        cgroups.sweep({one.cgroup for one in _native.loaded_fixes()})
+        return cgroups.make()
+
+
+def run_inside(keeper: Keeper, program: Sequence[str], caught: list[int]) -> int:
+    """Until the last process in the cgroup has ended. Returns PROGRAM's exit code."""
+    from udpkit.fixes.cgroup import cgroups
+
+    process = subprocess.Popen(["/bin/sh", "-c", RUN, str(keeper.cgroup / "cgroup.procs"), *program])
+    ends = os.pidfd_open(process.pid)
+
+    def ended() -> bool:
+        while caught:
+            number = caught.pop()
+            if number != signal.SIGINT:  # which the terminal sends to both of us
+                with suppress(ProcessLookupError):
+                    process.send_signal(number)
+        return process.poll() is not None
+
+    keeper.keep(ended, [ends])
+    while not ended():  # somebody has detached us: the program goes on
+        keeper.close()
+        select.select([ends], [], [])
+    os.close(ends)
+    keeper.keep(lambda: bool(caught) or not cgroups.populated(keeper.cgroup))
+    code = process.returncode
+    return code if code >= 0 else 128 - code
+
+
+@verb.command()
+@targets
+@click.option("--persist", is_flag=True, help="Go to the background, and stay until it is detached.")
+@flows_option
+@connect_option
+def attach(persist: bool, flows: int, connect: bool, **target: Any) -> int:
+    """Fix programs that run already, with the sockets that they have open.
+
+    Ends with Ctrl-C, and takes everything back; with --persist by `udpkit fix detach`.
+    """
+    cgroup, namespace = chosen(**target)
+    tells = in_background() if persist else -1
+    from udpkit.fixes.cgroup import Keeper
+
+    with understood(), signals() as caught:
+        keeper = Keeper(cgroup, flows, namespace, only=namespace is not None, connect=connect)
+        with keeper:
+            tell(keeper)
+            say(f"attached to {keeper.cgroup}")
+            if persist:
+                ready(tells)
+            keeper.keep(lambda: bool(caught))
+            if keeper.has_gone:
+                say(f"{keeper.cgroup} has gone, or nobody in it is left in this network namespace")
+    return INTERRUPTED if signal.SIGINT in caught else OK
+
+
+@verb.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def show(as_json: bool) -> int:
+    """Show every fix of this host: its cgroup, since when, and what became of answers."""
+    from udpkit.report import fixes as report
+
+    with understood():
+        found = attached()
+    if as_json:
+        click.echo(json.dumps(report.document(found), indent=2))
+    else:
+        report.show(found)
+    return OK
+
+
+@verb.command()
+@targets
+def detach(**target: Any) -> int:
+    """End a fix, whoever attached it; without an option the only one that there is.
+
+    Rules and tables that fixes have left whose process was killed are removed, too.
+    """
+    from udpkit.fixes.cgroup import clear_left
+
+    with understood():
+        found = attached()
+        none = "there is no fix on this host"
+        if any(target.values()):
+            wanted = chosen(**target)[0]
+            found = [(one, path) for one, path in found if path == wanted]
+            none = f"{wanted} has no fix"
+        if not found:
+            if not clear_left():
+                raise Failure(none, FINDINGS)
+            say(f"{none}; removed the rules and tables that one has left which was killed")
+            return OK
+        if len(found) > 1:
+            raise click.UsageError(f"there are {len(found)}: say which; see udpkit fix list")
+        [(one, path)] = found
+        one.ask_to_leave()
+        end = time.monotonic() + PATIENCE
+        while any(other.slot == one.slot for other, _ in attached()):
+            if time.monotonic() > end:
+                raise Failure(f"process {one.owner}, which holds the fix, does not end it: kill it", MISSING)
+            time.sleep(0.01)
+        clear_left()
+    say(f"detached from {path}")
+    return OK
+
+
+def attached() -> list[tuple[LoadedFix, Path | None]]:
+    """Every fix with its cgroup's folder; None where that has gone. Raises OSError."""
+    from udpkit import _native
+    from udpkit.fixes.cgroup import cgroups
+
+    found = [one for one in _native.loaded_fixes() if one.cgroup]
+    paths = cgroups.names_of({one.cgroup for one in found}) if found else {}
+    return [(one, paths.get(one.cgroup)) for one in found]
+
+
+def chosen(
+    *, pid: int | None, container: str | None, unit: str | None, cgroup: str | None, every: bool
+) -> tuple[Path, Namespace | None]:
+    """The cgroup that was asked for, and the network namespace if it is about one. Raises Failure."""
+    from udpkit.evidence import namespaces
+    from udpkit.fixes.cgroup import cgroups
+
+    if sum(map(bool, (pid, container, unit, cgroup, every))) != 1:
+        raise click.UsageError("one of --pid, --container, --unit, --cgroup and --all is needed")
+    try:
+        if pid:
+            return cgroups.of_process(pid), namespaces.of_process(pid)
+        if container:
+            namespace = namespaces.of_container(container)
+            return cgroups.of_process(namespace.path.split("/")[2]), namespace
+        if unit:
+            return cgroups.of_unit(unit), None
+        return cgroups.by_path(cgroup or "/"), None
+    except (LookupError, ProcessLookupError) as error:
+        raise Failure(str(error), USAGE) from error
+    except OSError as error:
+        raise Failure(f"{error}; {INSTEAD}", MISSING) from error
+
+
+def tell(keeper: Keeper) -> None:
+    for sentence in keeper.sentences:
+        say(sentence)
+
+
+@contextmanager
+def understood() -> Iterator[None]:
+    """What can go wrong, as one line. Raises Failure."""
+    from udpkit.fixes.cgroup import AlreadyFixed, cgroups
+
+    try:
+        yield
+    except AlreadyFixed as error:
+        raise Failure(str(error), USAGE) from error
+    except cgroups.NoCgroups as error:
+        raise Failure(f"{error}; {INSTEAD}", MISSING) from error
+    except PermissionError as error:
+        raise Failure(f"{why_forbidden(error)}; {INSTEAD}", MISSING) from error
+    except FileNotFoundError as error:
+        raise Failure(f"{error.filename}: {error.strerror}", MISSING) from error
+    except OSError as error:
+        why = f"Linux {os.uname().release} cannot: {error.strerror or error}"
+        raise Failure(f"{why}{NEEDED.get(error.errno or 0, '')}; {INSTEAD}", MISSING) from error
+
+
+NEEDED = {
+    errno.ENOSYS: " (CONFIG_BPF_SYSCALL)",
+    errno.EINVAL: " (CONFIG_CGROUP_BPF, Linux 5.10 or later)",
+    errno.EACCES: " (Linux 5.10 or later)",
+}
+"""What a kernel lacks that answers so (bpf(2))."""
+CAPABILITIES = (12, 21, 39)
+"""CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_BPF (linux/capability.h)."""
+
+
+def why_forbidden(error: PermissionError) -> str:
+    status = Path("/proc/self/status").read_text()
+    effective = int(status.partition("CapEff:")[2].split()[0], 16)
+    if error.filename or not all(effective & 1 << bit for bit in CAPABILITIES):
+        return "fixing other programs takes root (CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN)"
+    if Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]:
+        return "fixing other programs takes root outside of user namespaces"
+    return "this kernel lets nobody load BPF programs: it is locked down (kernel_lockdown(7))"
+
+
+@contextmanager
+def signals() -> Iterator[list[int]]:
+    """The signals that would end us, as they come; handlers, unlike SIG_IGN, do not outlive execve(2)."""
+    caught: list[int] = []
+
+    def catch(number: int, _frame: FrameType | None) -> None:
+        caught.append(number)
+
+    before = {one: signal.signal(one, catch) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def in_background() -> int:
+    """Go on as a process of its own; the one that was called ends as soon as that is ready, or has failed.
+
+    Returns a descriptor, to tell that it is ready: `ready`.
+    """
+    waits, tells = os.pipe()
+    if child := os.fork():
+        os.close(tells)
+        if not os.read(waits, 1):
+            raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        os._exit(OK)
+    os.close(waits)
+    os.setsid()
+    return tells
+
+
+def ready(tells: int) -> None:
+    os.write(tells, b"1")
+    os.close(tells)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        os.dup2(nothing, stream.fileno())

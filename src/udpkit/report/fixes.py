@@ -1,0 +1,51 @@
+"""The fixes of a host, on a terminal and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import click
+
+from udpkit._native import LoadedFix
+from udpkit.facts.text import in_one_line
+from udpkit.report.document import SCHEMA
+
+COUNTS = ("corrected", "already_right", "unknown", "address_gone", "overflow")
+"""As the keys of the document; on a terminal without the underscore."""
+
+
+def document(fixes: Sequence[tuple[LoadedFix, Path | None]]) -> dict[str, Any]:
+    """The JSON document of `udpkit fix list`."""
+    return {"schema": SCHEMA, "fixes": [_fix(one, cgroup) for one, cgroup in fixes]}
+
+
+def _fix(one: LoadedFix, cgroup: Path | None) -> dict[str, Any]:
+    corrected, by_program, unknown, gone, learned = one.counts
+    since = datetime.fromtimestamp(one.since, timezone.utc).isoformat() if one.since else None
+    return {
+        "cgroup": str(cgroup) if cgroup else None,
+        "since": since,
+        "process": one.owner,
+        "flows": one.flows,
+        "corrected": corrected,
+        "already_right": by_program,
+        "unknown": unknown,
+        "address_gone": gone,
+        "overflow": max(0, learned - one.flows),
+    }
+
+
+def show(fixes: Sequence[tuple[LoadedFix, Path | None]]) -> None:
+    """Each with its counters."""
+    if not fixes:
+        click.echo("no fix is attached")
+    for one in document(fixes)["fixes"]:
+        since = datetime.fromisoformat(one["since"]).astimezone() if one["since"] else None
+        when = f"  since {since:%Y-%m-%d %H:%M:%S}" if since else ""
+        click.secho(in_one_line(one["cgroup"] or "a cgroup that has gone"), bold=True, nl=False)
+        click.echo(f"{when}  by process {one['process']}")
+        counts = ", ".join(f"{one[name]} {name.replace('_', ' ')}" for name in COUNTS)
+        click.echo(f"  answers: {counts}; room for {one['flows']} peers")
