@@ -31,9 +31,11 @@ def test_a_fix_says_what_it_is_against_and_what_it_costs(fix: Fix) -> None:
 
 @every_fix
 def test_a_fix_is_commands_with_their_undo_or_advice_with_programs(fix: Fix) -> None:
+    if fix.commands and not fix.folklore:
+        assert len(fix.checks) == len(fix.commands)
+        assert len(fix.undo) in (0, len(fix.commands))
     if not fix.tried:
-        assert bool(fix.commands) != bool(fix.advice)
-        assert not fix.undo
+        assert fix.commands or fix.advice
         assert not fix.servers
     elif fix.commands:
         assert len(fix.undo) == len(fix.commands)
@@ -50,13 +52,16 @@ def texts(fix: Fix) -> Iterator[str]:
     """Everything of a fix that may hold placeholders."""
     yield from [fix.tradeoff, fix.advice, *fix.commands, *fix.undo, *fix.clients.values()]
     yield from filter(None, fix.servers.values())
+    yield from [fix.once, *fix.remembers.values(), *fix.settle]
+    for check in fix.checks:
+        yield from [check.asks, check.wants]
 
 
 @every_fix
 @both_families
 def test_every_text_can_be_filled(fix: Fix, finding: Finding) -> None:
     for text in texts(fix):
-        assert not {"{", "}"} & set(fill(text, values(finding)))
+        assert not {"{", "}"} & set(fill(text, fix.placeholders(finding)))
 
 
 @every_fix
@@ -70,8 +75,8 @@ def test_the_programs_of_a_fix_can_be_run_by_the_lab(fix: Fix, finding: Finding)
 @every_fix
 def test_the_words_for_ipv6_are_those_of_its_own_tools(fix: Fix) -> None:
     for line in [*fix.commands, *fix.undo]:
-        command = fill(line, values(SIX))
-        assert command.startswith(("ip -6 ", "ip6tables ", "conntrack -D -f ipv6 "))
+        command = fill(line, fix.placeholders(SIX))
+        assert command.startswith(("ip -6 ", "ip6tables ", "conntrack -D -f ipv6 ", "sysctl ", "test "))
         assert not {"172.17.0.1", "0.0.0.0"} & set(command.split())
 
 
@@ -103,7 +108,7 @@ def test_an_offer_has_the_addresses_of_the_finding_and_what_the_trial_showed(fin
     assert offers["route-src"].verified is False
     assert offers["tcp"].verified is None
     for offer in offers.values():
-        assert offer.id == "sockets" or str(finding.server.address) in offer.command
+        assert offer.id in ("sockets", "attach") or str(finding.server.address) in offer.command
 
 
 def test_the_commands_of_an_offer_are_one_line_for_a_shell() -> None:
@@ -113,6 +118,14 @@ def test_the_commands_of_an_offer_are_one_line_for_a_shell() -> None:
         "-j SNAT --to-source 172.16.13.13 && "
         "iptables -t raw -A PREROUTING -p udp -s 172.17.0.3 -d 172.16.13.13 --dport 5300 -j CT --notrack"
     )
+
+
+@pytest.mark.parametrize(
+    ("process", "pid"), [("server[77]", "77"), ("a[1][77]", "77"), ("server", "PID"), (None, "PID")]
+)
+def test_a_process_is_named_by_its_number_where_that_is_known(process: str | None, pid: str) -> None:
+    offers = {offer.id: offer.command for offer in advise(replace(FOUR, process=process)).fixes}
+    assert offers["attach"].startswith(f"udpkit fix attach --pid {pid}")
 
 
 def test_a_finding_without_another_address_can_be_advised_on() -> None:
@@ -131,7 +144,7 @@ def test_what_a_fix_names_must_be_known_to_be_offered() -> None:
     assert named
     assert offered == fitting.keys() - named
     wildcard = replace(FOUR, server=replace(FOUR.server, address=ip_address("0.0.0.0")))
-    assert {offer.id for offer in advise(wildcard).fixes} == {"bind", "sockets", "tcp"}
+    assert {offer.id for offer in advise(wildcard).fixes} == {"attach", "bind", "sockets", "tcp"}
     network = replace(FOUR, client=ip_network("172.17.0.0/16"))
     assert {offer.id for offer in advise(network).fixes} == fitting.keys()
 
@@ -170,5 +183,5 @@ def test_no_fix_names_an_address_or_a_port_that_nobody_knows(fix: Fix, server: s
 def test_what_is_offered_for_a_listener_on_all_addresses() -> None:
     finding = replace(FOUR, code="listener-locked-to-first-peer", server=Endpoint(ip_address("::"), 6088))
     offers = {offer.id: offer.command for offer in advise(finding).fixes}
-    assert offers.keys() == {"bind", "sockets", "tcp"}
+    assert offers.keys() == {"attach", "bind", "sockets", "tcp"}
     assert "the address that clients ask" in offers["bind"]

@@ -8,8 +8,14 @@ import pytest
 
 from fixes.build import FOUR, SIX, finding
 from udpkit.diagnosis import Finding
-from udpkit.fixes import FIXES, fill, values
+from udpkit.fixes import FIXES, fill
 from udpkit.lab import Host, Lab, ProgramMissing
+
+SEVERAL = {
+    "198.51.100.0/24": ["172.16.13.1", "172.16.13.2"],
+    "2001:db8:9::/64": ["fd00:16::1", "fd00:16::2"],
+}
+"""Networks behind several routers."""
 
 
 @pytest.fixture
@@ -24,6 +30,8 @@ def server() -> Iterator[Host]:
         server.ip("route add default via 172.16.13.1")
         server.ip("route add 10.0.0.0/8 via 172.16.13.1 src 172.16.13.13 metric 100")
         server.ip("-6 route add default via fd00:16::1")
+        for network, routers in SEVERAL.items():
+            server.ip(f"route add {network} " + " ".join(f"nexthop via {one} dev eth0" for one in routers))
         yield server
 
 
@@ -50,6 +58,8 @@ FINDINGS = {
     "IPv6": SIX,
     "IPv4 behind a router": finding("192.0.2.3", "172.17.0.1", "172.16.13.13"),
     "IPv4 behind a route with src": finding("10.9.9.9", "172.17.0.1", "172.16.13.13"),
+    "IPv4 behind several routers": finding("198.51.100.9", "172.17.0.1", "172.16.13.13"),
+    "IPv6 behind several routers": finding("2001:db8:9::9", "fd00:17::1", "fd00:16::13"),
     "IPv6 behind a router": finding("2001:db8::3", "fd00:17::1", "fd00:16::13"),
 }
 
@@ -59,7 +69,8 @@ FINDINGS = {
 def test_undo_leaves_routes_rules_and_firewall_as_they_were(
     server: Host, fix_id: str, finding: Finding
 ) -> None:
-    fix, placeholders = FIXES[fix_id], values(finding)
+    fix = FIXES[fix_id]
+    placeholders = fix.placeholders(finding)
     try:
         before = state(server)
         for line in fix.commands:
@@ -78,5 +89,5 @@ def test_a_route_with_src_makes_the_kernel_prefer_the_address_that_was_asked(
 ) -> None:
     look = f"route get {finding.client.address}"
     assert f" src {finding.server.address} " not in server.ip(look)
-    server.shell(fill(FIXES["route-src"].commands[0], values(finding)))
+    server.shell(FIXES["route-src"].command(finding))
     assert f" src {finding.server.address} " in server.ip(look)

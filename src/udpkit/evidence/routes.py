@@ -42,7 +42,7 @@ def local_addresses() -> list[LocalAddress]:
     """Of the calling thread's namespace. Raises NoIp."""
     return [
         LocalAddress(ip_address(told["local"]), interface.network, str(link["ifname"]))
-        for link in _ip("address", "show")
+        for link in ask_ip("address", "show")
         for told in link.get("addr_info", ())
         if "local" in told and "tentative" not in told
         for interface in [ip_interface(f"{told['local']}/{told['prefixlen']}")]
@@ -66,9 +66,33 @@ def source_choices(addresses: Iterable[LocalAddress]) -> tuple[list[SourceChoice
                 if "type" not in told and client not in own:
                     route = clients[client]
                     choices.append(
-                        SourceChoice(route.network, client, source, str(told["dev"]), route.connected)
+                        SourceChoice(
+                            route.network, client, source, str(told["dev"]), route.connected, _gateway(told)
+                        )
                     )
     return choices, uplinks
+
+
+def choice_for(client: Address) -> SourceChoice | None:
+    """The look-up for one client; None if there is no route to it, or it is the host itself. Raises NoIp."""
+    for _, told in _answers(f"route get {client} ipproto udp\n"):
+        if told.get("type", "unicast") == "unicast" and "prefsrc" in told:
+            gateway = _gateway(told)
+            return SourceChoice(
+                ip_network(client),
+                client,
+                ip_address(told["prefsrc"]),
+                str(told["dev"]),
+                gateway is None,
+                gateway,
+            )
+    return None
+
+
+def _gateway(told: Mapping[str, Any]) -> Address | None:
+    """`via` is one of the other IP version."""
+    gateway = told.get("gateway") or told.get("via", {}).get("host")
+    return ip_address(gateway) if gateway else None
 
 
 def client_ports() -> tuple[int, int]:
@@ -81,10 +105,10 @@ def client_ports() -> tuple[int, int]:
 
 def _routes(family: str, uplinks: set[str]) -> list[Route]:
     """Connected networks first, then the widest: what is left out of many is the least."""
-    tables = FIRST_TABLES | {str(rule.get("table")) for rule in _ip(family, "rule", "show")} - {"local"}
+    tables = FIRST_TABLES | {str(rule.get("table")) for rule in ask_ip(family, "rule", "show")} - {"local"}
     everything = "0.0.0.0/0" if family == "-4" else "::/0"
     routes: dict[Network, Route] = {}
-    for told in _ip(family, "route", "show", "table", "all"):
+    for told in ask_ip(family, "route", "show", "table", "all"):
         if told.get("type", "unicast") != "unicast" or str(told.get("table", "main")) not in tables:
             continue
         with suppress(KeyError, ValueError):
@@ -131,22 +155,24 @@ def _answers(lines: str) -> Iterator[tuple[Address, Mapping[str, Any]]]:
     if not lines:
         return
     # A document for each line, on a line of its own.
-    for document in _run(["-force", "-json", "-batch", "-"], lines).splitlines():
+    for document in run_ip(["-force", "-json", "-batch", "-"], lines).splitlines():
         with suppress(ValueError, KeyError, IndexError, TypeError):
             told = json.loads(document)[0]
             yield ip_address(told["dst"]), told
 
 
-def _ip(*arguments: str) -> list[dict[str, Any]]:
-    text = _run(["-json", *arguments], "")
+def ask_ip(*arguments: str) -> list[dict[str, Any]]:
+    """The objects that ip(8) shows as JSON. Raises NoIp."""
+    text = run_ip(["-json", *arguments], "")
     try:
-        return [one for one in json.loads(text or "[]") if isinstance(one, dict)]
+        # Not strict: ip(8) prints control characters in names of interfaces as they are.
+        return [one for one in json.loads(text or "[]", strict=False) if isinstance(one, dict)]
     except ValueError as error:
         raise NoIp(f"ip {' '.join(arguments)} said what is no JSON") from error
 
 
-def _run(arguments: Sequence[str], text: str) -> str:
-    """Raises NoIp. That ip(8) fails for one of many look-ups is no error."""
+def run_ip(arguments: Sequence[str], text: str) -> str:
+    """What ip(8) prints. Raises NoIp. That it fails for one of many look-ups is no error."""
     ip = find("ip")
     if ip is None:
         raise NoIp("the program ip (iproute2) is missing")
@@ -168,7 +194,7 @@ def interfaces_to(addresses: Iterable[Address]) -> dict[Address, str]:
 def neighbours_that_fail() -> set[Address]:
     """Who does not answer ARP or neighbour discovery (ip-neighbour(8)). Raises NoIp."""
     failing: set[Address] = set()
-    for told in _ip("neighbour", "show", "nud", "failed", "nud", "incomplete"):
+    for told in ask_ip("neighbour", "show", "nud", "failed", "nud", "incomplete"):
         with suppress(ValueError, KeyError):
             failing.add(ip_address(told["dst"]))
     return failing

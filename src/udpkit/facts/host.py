@@ -21,7 +21,8 @@ class LocalAddress:
 class SourceChoice:
     """The source that a real route look-up chose for a datagram to `network`, asked for `asked` in it.
 
-    `connected`: the network is on the interface's link, and no router is between.
+    `connected`: the network is on the interface's link, and no router is between; else `gateway` is the
+    address of that, where it has one.
     """
 
     network: Network
@@ -29,6 +30,7 @@ class SourceChoice:
     source: Address
     interface: str
     connected: bool = False
+    gateway: Address | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,12 @@ from udpkit.evidence.programs import find, output
 
 def read_rules() -> RuleSet | None:
     """Those of the calling thread's namespace; None if they cannot be read, or are not all there is."""
-    if _has_ipvs():
+    if has_ipvs():
         return None
     rules = RuleSet()
     by_iptables: set[str] = set()
     for family, program in (("ip", "iptables"), ("ip6", "ip6tables")):
-        for variant in _variants(family, program):
+        for variant in savers(family, program, "nat"):
             text = output(variant, "-t", "nat")
             if text is None:
                 return None
@@ -39,11 +39,15 @@ def read_rules() -> RuleSet | None:
     return rules
 
 
-def _variants(family: str, program: str) -> list[str]:
-    """The programs that list rules without loading a module: the old kind's only where its table is there."""
+def savers(family: str, program: str, table: str = "") -> list[str]:
+    """The programs that list rules without loading a module: the old kind's only where its table is there.
+
+    `family`: ip or ip6, `program`: iptables or ip6tables. Without `table`: where it has any.
+    """
     loaded = False
     with suppress(OSError):
-        loaded = "nat" in Path(f"/proc/thread-self/net/{family}_tables_names").read_text().split()
+        names = Path(f"/proc/thread-self/net/{family}_tables_names").read_text().split()
+        loaded = table in names if table else bool(names)
     found: dict[str, str] = {}
     for name in (f"{program}-nft-save", f"{program}-legacy-save", f"{program}-save"):
         path = find(name)
@@ -56,7 +60,7 @@ def _variants(family: str, program: str) -> list[str]:
     return list(found.values())
 
 
-def _has_ipvs() -> bool:
+def has_ipvs() -> bool:
     with suppress(OSError):
         return len(Path("/proc/thread-self/net/ip_vs").read_text().splitlines()) > 3
     return False

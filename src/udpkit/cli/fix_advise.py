@@ -1,0 +1,229 @@
+"""`udpkit fix advise`: which fix for this case, and why."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from udpkit.cli import say
+from udpkit.cli.check import choose, complete_netns
+from udpkit.cli.exits import FINDINGS, OK, USAGE, Failure
+from udpkit.cli.fix_apply import (
+    finding_option,
+    json_option,
+    number_option,
+    on_host,
+    read_findings,
+    understood,
+)
+
+if TYPE_CHECKING:
+    from udpkit.cli.fix_prove import Shown
+    from udpkit.diagnosis import Finding
+    from udpkit.evidence.namespaces import Namespace
+    from udpkit.fixes.choosing import Advice
+
+    Advised = tuple[Finding, list[Advice]]
+
+MOST = 20
+"""Findings that are advised on."""
+MOST_PROVED = 5
+"""Findings that are tried in a copy; each takes some seconds."""
+OUTCOMES = {True: ("works", "green"), False: ("fails", "red"), None: ("tells nothing", "yellow")}
+"""What was seen of a fix, in words and in a colour."""
+OLDEST = (5, 10)
+"""The first Linux that has what an eBPF fix needs."""
+
+
+@click.command()
+@click.option("--pid", type=click.IntRange(min=1), help="Only the UDP sockets of this process.")
+@click.option("--netns", metavar="NAME|PATH", shell_complete=complete_netns, help="This network namespace.")
+@click.option("--container", metavar="NAME", help="That of this container; a name or an id.")
+@finding_option
+@number_option
+@click.option(
+    "--prove", is_flag=True, help="Try each fix in a lab copy of this host, and show what was seen."
+)
+@json_option
+def advise(
+    pid: int | None,
+    netns: str | None,
+    container: str | None,
+    file: str | None,
+    number: int | None,
+    prove: bool,
+    as_json: bool,
+) -> int:
+    """Say which fix for this case, in order of preference, and why. Changes nothing.
+
+    Without --finding: for what `udpkit check` finds here. With --prove the case is played in lab copies of
+    this host, with nothing changed and with each fix: by the real program where its command line is known,
+    and by plain servers.
+
+    \b
+    Exit codes: 0 there is nothing to fix · 1 there is, and this is how
+                2 no such process, container or namespace, or no finding in the file
+                5 no permission to look or to make hosts · 130 interrupted
+    """
+    if sum(one is not None for one in (netns, pid, container)) > 1:
+        raise click.UsageError("--netns, --pid and --container exclude each other")
+    where = {"netns": netns, "pid": pid, "container": container}
+    with understood():
+        namespace = choose(netns, pid, container)
+        findings = found_here(namespace, pid) if file is None else read_findings(file)
+        if number is not None:
+            if number > len(findings):
+                raise Failure(f"--number {number}: there are {len(findings)} findings", USAGE)
+            findings = [findings[number - 1]]
+        if len(findings) > MOST:
+            say(f"of {len(findings)} findings the first {MOST}; see --number")
+        no_attach = why_no_attach()
+        advised = [
+            (finding, on_host(namespace, lambda finding=finding: of_finding(finding, where, no_attach)))  # type: ignore[misc]
+            for finding in findings[:MOST]
+        ]
+        shown = prove_all(namespace, advised, pid) if prove else []
+    for place, one in enumerate(shown):
+        advised[place] = (advised[place][0], one.advice)
+    if as_json:
+        click.echo(json.dumps(document(advised, shown), indent=2))
+    else:
+        show(advised, shown)
+    return FINDINGS if advised else OK
+
+
+def prove_all(namespace: Namespace, advised: Sequence[Advised], pid: int | None) -> list[Shown]:
+    """What copies of the host show, of the first findings. Raises Failure, NoIp, OSError."""
+    from udpkit.cli.fix_prove import show_in_mirror
+    from udpkit.cli.progress import progress_bar
+
+    if len(advised) > MOST_PROVED:
+        say(f"of {len(advised)} findings the first {MOST_PROVED} are tried in a copy; see --number")
+    shown = []
+    for number, (finding, advice) in enumerate(advised[:MOST_PROVED], 1):
+        name = f"{number} of {min(len(advised), MOST_PROVED)}: {finding.code}"
+        with progress_bar(name, "trying fixes in a copy of the host") as progress:
+            shown.append(show_in_mirror(namespace, finding, advice, pid, progress))
+    return shown
+
+
+def document(advised: Sequence[Advised], shown: Sequence[Shown]) -> dict[str, Any]:
+    from udpkit.fixes import advise as with_fixes
+    from udpkit.report.document import SCHEMA, finding_document, proof_document
+
+    told = []
+    for place, (finding, advice) in enumerate(advised):
+        seen = {one.id: one for one in advice}
+        verified = {one.id: one.verified for one in advice if one.verified is not None}
+        findings = finding_document(with_fixes(finding, verified))
+        findings["advice"] = [asdict(one) for one in advice]
+        if place < len(shown):
+            for fix in findings["fixes"]:
+                fix["seen"] = seen[fix["id"]].seen
+            findings["proofs"] = [proof_document(one) for one in shown[place].proofs]
+            findings["notes"] = list(shown[place].notes)
+        told.append(findings)
+    return {"schema": SCHEMA, "findings": told}
+
+
+def found_here(namespace: Namespace, pid: int | None) -> list[Finding]:
+    """What `udpkit check` finds, about the sockets of a process if one is named. Raises OSError."""
+    from udpkit.diagnosis import diagnose
+    from udpkit.evidence.host import look_at
+    from udpkit.evidence.owners import socket_holders
+    from udpkit.facts import Case
+
+    look = look_at(namespace, socket_holders())
+    found = diagnose(Case([], tables=[look.table], hosts=[look.state]))
+    if pid is None:
+        return [one for one in found if one.is_fault]
+    ports = {entry.local.port for entry in look.table.entries if entry.pid == pid}
+    if not ports and os.geteuid() != 0:
+        say("sockets of other users' processes are not seen: root sees them")
+    return [one for one in found if one.server is not None and one.server.port in ports]
+
+
+def of_finding(finding: Finding, where: Mapping[str, object], no_attach: str) -> list[Advice]:
+    from udpkit.fixes import FIXES, applying
+    from udpkit.fixes.choosing import choices
+    from udpkit.fixes.untrusted import BadFinding, Elsewhere
+
+    obstacles: dict[str, str] = {}
+    for fix_id, fix in FIXES.items():
+        if fix.commands and fix.is_for(finding) and not fix.folklore:
+            try:
+                made = applying.plan(fix_id, fix, finding)
+                if len(made.done) == len(made.steps):
+                    obstacles[fix_id] = "it is so already"
+            except (BadFinding, applying.Failed) as error:
+                obstacles[fix_id] = str(error)
+                if isinstance(error, Elsewhere):
+                    no_attach = str(error)
+    if no_attach:
+        obstacles["attach"] = no_attach
+    return choices(finding, where=where, obstacles=obstacles)
+
+
+def why_no_attach() -> str:
+    """Why eBPF cannot be attached here; empty if nothing speaks against it."""
+    from udpkit.cli.fix import CAPABILITIES, why_forbidden
+    from udpkit.fixes.cgroup import cgroups
+
+    major, minor = (int("".join(filter(str.isdigit, one))) for one in os.uname().release.split(".")[:2])
+    if (major, minor) < OLDEST:
+        return f"Linux {os.uname().release} is too old: it needs 5.10"
+    try:
+        cgroups.mount()
+    except OSError as error:
+        return str(error)
+    status = Path("/proc/self/status").read_text()
+    effective = int(status.partition("CapEff:")[2].split()[0], 16)
+    outside = Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]
+    if outside or not all(effective & 1 << bit for bit in CAPABILITIES):
+        return why_forbidden(PermissionError())
+    return ""
+
+
+def show(advised: Sequence[Advised], shown: Sequence[Shown]) -> None:
+    """What is alike is told once: findings of one kind about one program."""
+    from udpkit.facts.text import in_one_line
+
+    if not advised:
+        click.echo("nothing to fix was found")
+    alike: dict[tuple[str, str | None], list[int]] = {}
+    for place, (finding, _) in enumerate(advised):
+        alike.setdefault((finding.code, finding.process), []).append(place)
+    for (code, _), group in alike.items():
+        click.secho(code, bold=True)
+        for place in group:
+            finding = advised[place][0]
+            click.echo(f"  {in_one_line(finding.summary or f'{finding.client} asks {finding.server}')}")
+        before = [one.proofs[0] for place in group for one in shown[place : place + 1] if one.proofs]
+        for seen in dict.fromkeys(proof.seen() for proof in before):
+            click.echo(f"  in a copy of this host, nothing changed: {in_one_line(seen)}")
+        by_id: dict[str, list[Advice]] = {}
+        for place in group:
+            for one in advised[place][1]:
+                by_id.setdefault(one.id, []).append(one)
+        for rank, same in enumerate(by_id.values(), 1):
+            click.secho(f"  {rank}. {same[0].id}", bold=True, nl=False)
+            click.echo(f" — {same[0].why}")
+            for command, obstacle in dict.fromkeys((one.command, one.obstacle) for one in same):
+                click.echo(f"     {in_one_line(command)}")
+                if obstacle:
+                    click.secho(f"     not here: {in_one_line(obstacle)}", fg="yellow")
+            for verified, seen in dict.fromkeys((one.verified, one.seen) for one in same if one.seen):
+                words, colour = OUTCOMES[verified]
+                click.secho(f"     {words} in the copy ({in_one_line(seen)})", fg=colour)
+            for tradeoff in dict.fromkeys(one.tradeoff for one in same):
+                click.echo(f"     trade-off: {in_one_line(tradeoff)}")
+    if notes := dict.fromkeys(note for one in shown for note in one.notes):
+        click.echo("of the copy:")
+        for note in notes:
+            click.echo(f"  {in_one_line(note)}")

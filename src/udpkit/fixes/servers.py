@@ -1,0 +1,104 @@
+"""How common servers are told to wait on one address, by the name of their process."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from udpkit.diagnosis import Finding
+from udpkit.fixes.fix import fill, values
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """`where` the setting belongs, and `line`, its text with the placeholders of `values` and `host`, the
+    address as it stands before a port. `instead` is a setting with which the program answers every client
+    from the address that was asked, so that no address needs to be named."""
+
+    where: str
+    line: str
+    instead: str = ""
+
+
+NAMED_CONF = "listen-on{-v6} port {port} { {address}; };"
+SERVERS: Mapping[str, Hint] = {
+    "asterisk": Hint("pjsip.conf, in the transport", "bind={host}:{port}"),
+    "chronyd": Hint("chrony.conf", "bindaddress {address}"),
+    "coredns": Hint("Corefile, in the server block", "bind {address}"),
+    "dnsmasq": Hint(
+        "dnsmasq.conf",
+        "listen-address={address} and bind-interfaces",
+        "bind-dynamic: one socket for each address, also for those that come later",
+    ),
+    "freeradius": Hint(
+        "radiusd.conf, in listen { }", "ip{six_v}addr = {address}", "built with --with-udpfromto it is right"
+    ),
+    "in.tftpd": Hint("its command line", "--address {host}:{port}"),
+    "iperf3": Hint("its command line", "iperf3 -s -B {address} -p {port}"),
+    "kamailio": Hint("kamailio.cfg", "listen=udp:{host}:{port}"),
+    "knotd": Hint("knot.conf, in server", "listen: {address}@{port}"),
+    "memcached": Hint("memcached.conf, or its command line", "-l {address} -U {port}"),
+    "named": Hint(
+        "named.conf, in options { }",
+        NAMED_CONF,
+        "interface-interval: by default it has one socket for each address, and looks for new ones",
+    ),
+    "nc": Hint("its command line", "nc -{six}ul {address} {port}"),
+    "ncat": Hint("its command line", "ncat -{six}ul {address} {port}"),
+    "nsd": Hint("nsd.conf, in server", "ip-address: {address}@{port}"),
+    "ntpd": Hint("ntp.conf", "interface listen {address}"),
+    "openvpn": Hint("its configuration", "local {address}", "multihome"),
+    "pdns_recursor": Hint("recursor.conf", "local-address={host}:{port}"),
+    "pdns_server": Hint("pdns.conf", "local-address={host}:{port}"),
+    "rsyslogd": Hint("rsyslog.conf", 'input(type="imudp" address="{address}" port="{port}")'),
+    "snmpd": Hint("snmpd.conf", "agentAddress udp{six}:{host}:{port}"),
+    "socat": Hint("its command line", "UDP{four}-LISTEN:{port},bind={host}"),
+    "strongswan": Hint(
+        "strongswan.conf, in charon { }",
+        "interfaces_use = the interface of {address}",
+        "charon chooses the source itself: look for marks and policy rules",
+    ),
+    "syslog-ng": Hint("syslog-ng.conf, in source", 'network(transport("udp") ip("{address}") port({port}))'),
+    "systemd-resolved": Hint("resolved.conf", "DNSStubListenerExtra=udp:{host}:{port}"),
+    "turnserver": Hint("turnserver.conf", "listening-ip={address}"),
+    "unbound": Hint(
+        "unbound.conf, in server",
+        "interface: {address}@{port}",
+        "interface-automatic: yes",
+    ),
+}
+"""Settings of the programs' own manual pages."""
+
+ALIASES = {
+    "charon": "strongswan",
+    "charon-systemd": "strongswan",
+    "nc.openbsd": "nc",
+    "nc.traditional": "nc",
+    "netcat": "nc",
+    "socat1": "socat",
+    "systemd-resolve": "systemd-resolved",
+    "tftpd": "in.tftpd",
+}
+"""Other names of the same programs; the kernel keeps fifteen characters."""
+
+
+def hint(finding: Finding) -> str | None:
+    """What to write where, for the finding's process; None for programs that are not in the table.
+
+    Raises KeyError if the finding does not tell the address or the port that are asked.
+    """
+    name = re.split(r"[\[ (]", finding.process or "", maxsplit=1)[0]
+    known = SERVERS.get(ALIASES.get(name, name))
+    if known is None:
+        return None
+    words = values(finding)
+    six = bool(words["six"])
+    words |= {
+        "host": f"[{words['address']}]" if six else words["address"],
+        "four": "6" if six else "4",
+        "six_v": "v6" if six else "",
+    }
+    line = fill(known.line.replace("{-v6}", "-v6" if six else ""), words)
+    either = f"; or {known.instead}" if known.instead else ""
+    return f"{known.where}: {line}{either}"
