@@ -14,6 +14,7 @@ from udpkit.lab import Host, Lab
 
 from .conftest import NEAR, SECOND, Path, Peer, begin, echo, end, probe, quiet, serving, unlimited
 
+MDNS = 5353
 QUICKLY = ("--timeout", "0.3", "--retries", "1")
 REFUSES = "a connected client's kernel refuses that reply"
 VERSIONS = pytest.mark.parametrize("version", [4, 6], ids=["IPv4", "IPv6"])
@@ -73,6 +74,26 @@ def test_every_port_that_answers_from_the_wrong_address_is_named(near: Path, ver
     }  # fmt: skip
     for port in (7000, 7001):
         assert outcome.one(port)["reply_from"] == endpoint(wrong[version], port)
+
+
+def test_what_another_address_was_asked_is_no_answer_of_the_sender(near: Path) -> None:
+    """Everything is answered twice by the address that keeps silent about what it is asked itself."""
+
+    def twice(_sock: socket.socket, data: bytes, peer: Peer) -> None:
+        with near.server.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            other.bind((SECOND[4], MDNS))
+            for _ in range(2):
+                other.sendto(data[:2] + b"\x84\0" + data[4:], peer)  # a response (RFC 1035, section 4.1.1)
+
+    with near.server.socket(socket.AF_INET, socket.SOCK_DGRAM) as quiet_one:
+        quiet_one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        quiet_one.bind((SECOND[4], MDNS))
+        with serving(near.server, {MDNS: twice}, NEAR[4]):
+            outcome = probe(near.client, f"{NEAR[4]},{SECOND[4]}", MDNS, *QUICKLY)
+    asked, other = outcome.one(MDNS, NEAR[4]), outcome.one(MDNS, SECOND[4])
+    assert (asked["state"], asked["answer"]) == ("wrong-source", "mDNS: NOERROR, 0 answers")
+    assert (other["state"], other["answer"]) == ("silent", None)
 
 
 def answer_from(host: Host, address: str, port: int = 0) -> Callable[[socket.socket, bytes, Peer], None]:

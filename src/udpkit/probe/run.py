@@ -22,7 +22,7 @@ from random import Random
 from udpkit._native import QueuedError
 from udpkit.facts import Address, Endpoint
 from udpkit.probe.result import Result, State, is_closed, state_of, unscoped
-from udpkit.probe.strays import is_ambiguous, only_suspect, silent_of
+from udpkit.probe.strays import is_ambiguous, is_anothers, only_suspect, silent_of
 from udpkit.probe.sweep import NEVER, Port, Sweep
 from udpkit.probe.verdict import is_nobody, refused_result, replied_result, silent_result
 from udpkit.probe.wire import Host, Settings, Target, Wire
@@ -235,8 +235,11 @@ class Probe:
         payload = host.payloads.get(datagram.peer.port) if host else None
         if payload is None or not payload.name(datagram.data):
             wire.strange += 1
-            if wire.strange <= MOST_STRANGE and (suspect := only_suspect(wire, host, payload, datagram)):
-                return self._suspected(*suspect, datagram, now)
+            if wire.strange <= MOST_STRANGE:
+                if suspect := only_suspect(wire, host, payload, datagram):
+                    return self._suspected(*suspect, datagram, now)
+                if host and is_anothers(wire, host, datagram):
+                    return host  # once more, or too late: it says nothing of who sent it
         if host and payload:
             if not self._answered(host, datagram.peer.port, datagram, now):
                 wire.strays += is_ambiguous(wire, payload, datagram)

@@ -32,6 +32,15 @@ def only_suspect(
     return chosen[0][0], waiting[chosen[0]]
 
 
+def is_anothers(wire: Wire, host: Host, datagram: Datagram) -> bool:
+    """Whether it answers what the same port of another host was asked."""
+    return any(
+        asked.name(datagram.data)
+        for other in wire.hosts.values()
+        if other is not host and (asked := other.payloads.get(datagram.peer.port))
+    )
+
+
 def is_ambiguous(wire: Wire, payload: Payload, datagram: Datagram) -> bool:
     """Whether what came once more from a port may be the answer of another one, too."""
     number = datagram.peer.port
