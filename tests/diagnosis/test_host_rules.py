@@ -151,7 +151,7 @@ def test_a_clients_port_is_a_note_once_for_a_program() -> None:
 def test_fixes_for_a_network_of_clients() -> None:
     [finding] = [one for one in found(socket("0.0.0.0:53")) if one.server == at("10.0.0.5:53")]
     offers = {offer.id: offer for offer in advise(finding).fixes}
-    assert offers.keys() == {"bind", "sockets"}
+    assert offers.keys() == {"attach", "bind", "sockets", "route-src", "snat-notrack-incoming"}
     assert "bind the server to 10.0.0.5:53 " in offers["bind"].command
 
 
@@ -180,4 +180,6 @@ def test_a_stale_entry_is_removed_alone(client: str, server: str, command: str) 
     entry = StaleEntry(at(client), at(server), at(server), "nobody is there")
     [finding] = diagnose(Case([Source("x", "sockets")], hosts=[HostState("", stale=[entry])]))
     [offer] = advise(finding).fixes
-    assert offer.command == f"conntrack -D {command} --sport 4000 --dport 53"
+    assert (
+        offer.command == f"conntrack -D {command} --sport 4000 --dport 53 --reply-src {entry.server.address}"
+    )

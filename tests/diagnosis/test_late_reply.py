@@ -39,6 +39,10 @@ SILENT = {
         talk("10.0.0.2:53", CLIENT, flow(1), None, refused("10.0.0.2:53", CLIENT)),
         talk(CLIENT, DNS, flow(2, 0, 1)),
     ),
+    "the client waits for another's answer, which went around the NAT that it asked": case(
+        talk(CLIENT, "192.0.2.1:5300", flow(1)),
+        talk(CLIENT, DNS, flow(1, 0.1), flow(1, 0.2), refused(DNS, CLIENT, first=0.2)),
+    ),
     "the client has its answer, and the server repeats it": talk(
         CLIENT, DNS, flow(1), flow(2, 0.1, 5), refused(DNS, CLIENT, first=5)
     ),

@@ -34,6 +34,11 @@ WHO = {
         "arp_error_report() on 10.0.0.9: 10.0.0.1 did not answer on its own link",
     ),
     "a router without a route": ((3, 0), ROUTER, "ip_error() on 10.0.0.254: it has no route to 10.0.0.1"),
+    "the client's own firewall": (
+        (3, 0),
+        "10.0.0.9",
+        "nf_send_unreach() on 10.0.0.9: a rule with REJECT in its own OUTPUT chain",
+    ),
     "the host itself": ((3, 2), None, "nf_send_unreach() on 10.0.0.1: the host got the datagram"),
 }
 

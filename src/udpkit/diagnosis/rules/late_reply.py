@@ -10,11 +10,11 @@ long the reply took. It is always a note: only the client knows whether it had m
 In a log of strace: a call of a server's failed with ECONNREFUSED or the like, and the datagram that the error
 is about was an answer.
 
-Silent: where the client goes on to ask others from the same port, so that its socket is merely connected to
-them; where it had got an answer for each request and the refused ones came in excess (repeated by the
-server or by the network, a stream that goes on for a moment after a hang-up), and for what came from
-another endpoint (`reply-from-other-address`, `reply-from-other-port`) or was refused by a router
-(`prohibited`).
+Silent: where the client goes on to ask others from the same port, or asked one that did not answer, so that
+its socket may merely be connected to them (an answer that goes around the NAT which was asked is refused so);
+where it had got an answer for each request and the refused ones came in excess (repeated by the server or by
+the network, a stream that goes on for a moment after a hang-up), and for what came from another endpoint
+(`reply-from-other-address`, `reply-from-other-port`) or was refused by a router (`prohibited`).
 
 ## Why it happens
 
@@ -65,12 +65,16 @@ def find(case: Case) -> Iterator[Finding]:
             client, server, refusals = one.client, one.server, refused_replies(one)
         if refusals and not is_group(server.address) and not _in_excess(one, refusals):
             gone = max(each.last.order for each in refusals)
-            if not any(other is not one and last > gone for other, last in asking.get(client, [])):
+            others = [(other, last) for other, last in asking.get(client, []) if other is not one]
+            if not any(last > gone or not other.replies for other, last in others):
                 yield _finding(case, one, client, server, refusals)
 
 
 def _asking(case: Case) -> dict[Endpoint, list[tuple[Conversation, int]]]:
-    """When each client last asked anybody: one that asks others has not gone, it is connected to them."""
+    """When each client last asked anybody: one that asks others has not gone, it is connected to them.
+
+    One that waits for another's answer may be, too.
+    """
     last: dict[Endpoint, list[tuple[Conversation, int]]] = {}
     for one in case.conversations:
         if one.requests:

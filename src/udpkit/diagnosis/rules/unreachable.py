@@ -4,7 +4,8 @@
 
 An ICMP error that says so: net, host or address unreachable, no route, protocol unreachable, beyond scope.
 The summary tells who sent it. From the client's own host it means that the host did not find the neighbour
-on its own link, from a router that the router has no route or did not find the neighbour there. Or one
+on its own link, or that its own firewall rejects; from a router that the router has no route or did not find
+the neighbour there. Or one
 router says again and again, to a client that keeps asking, that a datagram passed too many others: a loop,
 or a TTL that is too small. It is an error while nothing comes back, a warning where answers came before and
 for a TTL that ran out, a note where they came afterwards or where a peer-to-peer program asked.
@@ -109,6 +110,11 @@ def _step(error: IcmpError, functions: Functions) -> str:
         if sender.version == 6:
             return silent  # there, a route of the type unreachable says "no route"
         return f"{silent}; a route of the type unreachable says the same at once, from {functions.no_route}"
+    if sender == error.quoted_source.address:
+        return (
+            f"{functions.reject} on {sender}: a rule with REJECT in its own OUTPUT chain answered "
+            f"{name(error)}; without a route the send itself would have failed, and no error been sent"
+        )
     if sender == address:
         return f"{functions.reject} on {sender}: the host got the datagram and answered {name(error)} to it"
     return f"{functions.no_route} on {sender}: it has no route to {address}"
