@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from udpkit.probe.protocols import LINE, Protocol, for_port
 
@@ -30,6 +30,11 @@ def payload_of(protocol: Protocol, argument: str | None = None) -> Payload:
     if protocol is LINE:
         return LINE_PAYLOAD
     return Payload(protocol, protocol.request(os.urandom(16), argument))
+
+
+def payload_of_bytes(data: bytes) -> Payload:
+    """Bytes of one's own."""
+    return Payload(replace(LINE, name="payload"), data)
 
 
 LINE_PAYLOAD = Payload(LINE, LINE.request(b"", None))
