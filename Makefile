@@ -2,19 +2,22 @@
 # make test   every test
 # make check  formatting, lints, types, import direction
 # make peers  the real servers and tools that some tests talk to
-# make docs   the API reference, from the docstrings
+# make league the servers that Debian packages, tested: docs/league.md; takes some minutes
+# make docs   the API reference, from the docstrings; the experiments' pages, from running them
+# make bpf    the eBPF object, from its C source: takes clang, llvm and libbpf-dev
 # Each sets up what it needs. `make lab ARGS="--list"` passes arguments on.
 
 PYTHON ?= python3
 BIN := .venv/bin
-RUST := Cargo.toml Cargo.lock pyproject.toml $(shell find crates -name '*.rs' -o -name Cargo.toml)
+WORKERS ?= $(shell expr 2 \* $$(nproc))  # tests mostly wait
+RUST := Cargo.toml Cargo.lock pyproject.toml $(shell find crates -name '*.rs' -o -name Cargo.toml -o -name '*.bpf.o')
 
 lab: build
 	@$(BIN)/udpkit lab $(ARGS)
 
 test: build
 	cargo test --quiet --workspace --exclude udpkit-python  # the binding would need libpython; pytest covers it
-	$(BIN)/pytest -n auto $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) $(ARGS)
 
 check: build
 	cargo fmt --check
@@ -34,9 +37,23 @@ bench: build
 	$(BIN)/python bench/check.py
 	$(BIN)/python bench/watch
 
-# The API reference, from the docstrings.
+# Which servers answer from the address that was asked.
+league: build peers
+	@tools/system-packages packages-league.txt
+	$(BIN)/python tools/league.py > docs/league.md.new
+	mv docs/league.md.new docs/league.md
+
 docs: build
 	$(BIN)/python tools/api_reference.py > docs/sockets-api.md
+	$(BIN)/udpkit lab --all --pages docs/experiments
+
+# The object is committed: whoever builds udpkit needs no clang. -g makes the types that maps are declared with.
+BPF := crates/cgroup/bpf/source.bpf
+bpf:
+	clang -target bpf -mcpu=v2 -O2 -g -Wall -Wextra -Werror -I/usr/include/$$(uname -m)-linux-gnu \
+	    -fdebug-prefix-map=$(CURDIR)=. -c $(BPF).c -o $(BPF).o
+	llvm-strip -g $(BPF).o
+	cd $(dir $(BPF)) && sha256sum $(notdir $(BPF)).c $(notdir $(BPF)).o >$(notdir $(BPF)).sha256
 
 build: packages .venv/.native-built
 
@@ -69,4 +86,4 @@ lock:
 clean:
 	rm -rf .venv target src/udpkit/_native*.so
 
-.PHONY: lab test check bench docs build packages peers lock clean
+.PHONY: lab test check bench docs league bpf build packages peers lock clean

@@ -8,8 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from udpkit.evidence.programs import SEARCH_PATH
+
+settings.register_profile("udpkit", deadline=None)  # a busy machine is no fault of the code
+settings.load_profile("udpkit")
 
 
 @pytest.fixture

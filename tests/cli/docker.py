@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import io
-import os
-import re
 import shutil
 import subprocess
-import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +12,7 @@ from privileges import is_real_root
 
 from cli.command import environment
 from udpkit.lab import Host, wait_until
+from udpkit.lab.docker import image
 
 PATIENCE = 30
 """Seconds for the engine to start, and for anything that is asked of it."""
@@ -81,8 +78,11 @@ class Engine:
 
 
 @contextmanager
-def engine(host: Host, folder: Path) -> Iterator[Engine]:
-    """Start one in the host's network namespace, with an image that has nc; all of it ends with the block.
+def engine(host: Host, folder: Path, *programs: str) -> Iterator[Engine]:
+    """Start one in the host's network namespace, with an image of programs; all of it ends with the block.
+
+    Unlike the lab's own (`udpkit.lab.docker`) it gives its containers control groups, takes real root for
+    them, and can be asked from outside about processes as this machine numbers them.
 
     `nsenter --net` rather than `ip netns exec`, which hides the mounts of the control groups. What the engine
     itself mounts ends with its mount namespace.
@@ -101,23 +101,10 @@ def engine(host: Host, folder: Path) -> Iterator[Engine]:
             polling=True,
         )
         assert daemon.poll() is None, log.read_text()[-2000:]
-        one.docker("import", "-", IMAGE, data=_image())
+        one.docker("import", "-", IMAGE, data=image(programs))
         yield one
         if containers := one.docker("ps", "--all", "--quiet").split():
             one.docker("rm", "--force", *containers)
     finally:
         daemon.terminate()  # it ends its containers first
         daemon.wait(PATIENCE)
-
-
-def _image() -> bytes:
-    """nc and the libraries that it loads, as a tar."""
-    program = shutil.which("nc")
-    assert program
-    loaded = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as archive:
-        archive.add(os.path.realpath(program), arcname="/bin/nc")
-        for library in re.findall(r"(/\S+) \(0x", loaded):
-            archive.add(os.path.realpath(library), arcname=library)
-    return packed.getvalue()

@@ -273,7 +273,7 @@ def test_a_listener_that_has_become_connected() -> None:
     assert finding["code"] == "listener-locked-to-first-peer"
     assert (finding["severity"], finding["process"]) == ("warning", "nc")
     assert (finding["client"], finding["actual"]) == ("10.0.0.2:40000", "10.0.0.1:5000")
-    assert [offer["id"] for offer in finding["fixes"]] == ["bind", "sockets", "tcp"]
+    assert [offer["id"] for offer in finding["fixes"]] == ["attach", "bind", "sockets", "tcp"]
 
 
 def test_a_published_port_is_not_the_sockets() -> None:

@@ -27,7 +27,7 @@ def docker() -> Iterator[tuple[Host, Engine]]:
         host = lab.host("host")
         lab.plug(host, "eth0")
         host.address("eth0", f"{SERVER}/24")
-        with engine(host, Path(folder)) as running:
+        with engine(host, Path(folder), "nc") as running:
             yield host, running
 
 

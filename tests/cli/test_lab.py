@@ -27,7 +27,7 @@ def test_the_list_as_json() -> None:
     document = json.loads(run.stdout)
     assert document["schema"] == 1
     assert [one["name"] for one in document["experiments"]] == list(built_in())
-    assert all(one.keys() == {"name", "title"} for one in document["experiments"])
+    assert all(one.keys() == {"name", "title", "chapter", "cases"} for one in document["experiments"])
 
 
 def test_where_nothing_is_wrong_it_says_so() -> None:
@@ -128,7 +128,7 @@ def test_a_file_of_ones_own_may_try_fixes(tmp_path: Path) -> None:
 
 WRONG_USE = {
     "unknown verb": (["labb"], "'labb'; see udpkit --help"),
-    "unknown option": (["lab", "--nope"], "'--nope'; see udpkit lab --help"),
+    "unknown option": (["lab", "--zzzz"], "'--zzzz'; see udpkit lab --help"),
     "hostile option": (["lab", "--\n\x1b[31m"], "see udpkit lab --help"),
     "--set without =": (["lab", "--set", "port"], "takes NAME=VALUE"),
     "--set without a name": (["lab", "--set", "=1"], "takes NAME=VALUE"),

@@ -11,7 +11,7 @@ import pytest
 
 from udpkit.cli import VERBS
 from udpkit.diagnosis import RULES
-from udpkit.lab.experiment import BUILT_IN, Step, built_in, load
+from udpkit.lab.experiment import Step, built_in, load
 from udpkit.lab.run import run
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +29,7 @@ def test_every_python_example_runs(program: str, tmp_path: Path) -> None:
 
 
 def test_the_example_of_an_experiment_is_the_one_that_comes_along() -> None:
-    assert blocks(LAB, "toml") == [(BUILT_IN / "two-bridges.toml").read_text()]
+    assert blocks(LAB, "toml") == [built_in()["two-bridges"].read_text()]
 
 
 def test_the_docs_name_every_key_and_step_of_an_experiment() -> None:
@@ -68,3 +68,8 @@ def test_every_manual_page_has_its_sections(code: str) -> None:
     manual = RULES[code].manual
     assert re.findall("^## (.*)", manual, re.MULTILINE) == ["What it sees", "Why it happens", "Example"]
     assert "Silent" in manual
+
+
+def test_every_experiment_has_its_page() -> None:
+    pages = {path.stem for path in (ROOT / "docs" / "experiments").glob("*.md")}
+    assert pages == {"README", *built_in()}

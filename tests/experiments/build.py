@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from udpkit.lab.experiment import BUILT_IN
+from udpkit.lab.experiment import built_in
 
-STORY = (BUILT_IN / "docker0-nc.toml").read_text()
-SILENT = (BUILT_IN / "one-address-nc.toml").read_text()
+STORY = built_in()["docker0-nc"].read_text()
+SILENT = built_in()["one-address-nc"].read_text()
 
 
 SIX = (

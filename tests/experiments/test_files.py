@@ -33,6 +33,16 @@ BAD = {
     "open quote in a command line": ("nc -ul {port}", "nc -ul '{port}", "nc -ul '56789"),
     "open quote in an address": ('["{address}/24"]', '["{address}\'/24"]', "172.16.13.13'"),
     "unknown interface": ('capture = ["server.eth0"]', 'capture = ["server.eth1"]', "eth1"),
+    "the bridge of an engine that is not there": (
+        'capture = ["server.eth0"]',
+        'capture = ["server.docker0"]',
+        "docker0",
+    ),
+    "open quote in an engine's options": (
+        "[hosts]\n",
+        '[hosts]\nserver.docker = { programs = [], options = "--x \'" }\n',
+        "--x '",
+    ),
     "interface with a space": ("server.interfaces.eth0", 'server.interfaces."eth 0"', "eth 0"),
     "interface with a quote": ("server.interfaces.eth0", 'server.interfaces."eth\'0"', "eth'0"),
     "interface with a line end": ("server.interfaces.eth0", 'server.interfaces."eth0\\n"', "eth0\\n"),
@@ -46,6 +56,7 @@ BAD = {
     "host with a space": ("\nclient.interfaces", '\n"my client".interfaces', "my client"),
     "host with a dot": ("\nclient.interfaces", '\n"my.client".interfaces', "my.client"),
     "unknown kind": ('{ addresses = ["{address}/24"] }', '{ kind = "bond" }', "bond"),
+    "macvlan without a parent": ('{ addresses = ["{address}/24"] }', '{ kind = "macvlan" }', "server.eth0"),
     "unknown placeholder": ('text = "{first}"', 'text = "{frist}"', "frist"),
     "a value that no placeholder can name": ("[values]", "[values]\nFirst = 1", "First"),
     "a value of another type": ("[values]", "[values]\nspare = 1.5", "spare"),
@@ -153,3 +164,9 @@ def test_what_comes_with_udpkit_is_well_formed() -> None:
     assert {"docker0-nc", "one-address-nc"} <= built_in().keys()
     for name, path in built_in().items():
         assert load(path).name == name
+
+
+def test_twins_are_there_and_of_the_same_catalogue() -> None:
+    twins = {name: load(path).twin for name, path in built_in().items()}
+    assert {twin for twin in twins.values() if twin} <= twins.keys()
+    assert [name for name, twin in twins.items() if twin == name] == []

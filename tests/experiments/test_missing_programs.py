@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from experiments.build import SIX, STORY, fixes
+from udpkit.diagnosis.rules import no_answer
 from udpkit.evidence import programs
-from udpkit.lab import commands
-from udpkit.lab.experiment import parse
+from udpkit.lab import LabUnavailable, commands
+from udpkit.lab.experiment import built_in, load, parse
 from udpkit.lab.run import run
 
 
@@ -81,7 +83,40 @@ def test_without_iptables_its_fixes_are_not_tried_and_the_rest_passes(without: C
     assert offers.get("snat-notrack-incoming") is None
 
 
+def test_without_a_docker_engine_its_experiments_are_skipped_and_say_so(
+    without: Callable[..., None],
+) -> None:
+    without("dockerd")
+    result = run(load(built_in()["docker-nc"]))
+    assert (result.result, result.reason) == ("skip", "dockerd is not installed")
+
+
+def test_root_without_user_namespaces_skips_what_takes_one_and_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*, user_namespace: bool) -> None:
+        assert user_namespace
+        raise LabUnavailable("user namespaces are switched off")
+
+    monkeypatch.setattr("udpkit.lab.play.Lab", refuse)
+    monkeypatch.setattr("udpkit.lab.play.can_make_hosts", lambda: True)
+    result = run(load(built_in()["docker-nc"]))
+    assert result.result == "skip"
+    assert str(result.reason).endswith(": user namespaces are switched off")
+    monkeypatch.setattr("udpkit.lab.play.can_make_hosts", lambda: False)
+    with pytest.raises(LabUnavailable):
+        run(load(built_in()["docker-nc"]))
+
+
 def test_without_iproute2_the_lab_says_what_is_missing(without: Callable[..., None]) -> None:
     without("ip")
     result = run(parse("mine", STORY, {}))
     assert (result.result, result.reason) == ("skip", "ip is not installed")
+
+
+def test_udpkit_in_a_command_line_is_the_one_that_runs_the_lab() -> None:
+    page = subprocess.run(
+        commands.resolve("udpkit rule no-answer").argv, capture_output=True, text=True, check=True
+    )
+    assert no_answer.__doc__ is not None
+    assert no_answer.__doc__.splitlines()[0] in page.stdout

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from fixes.cgroup.conftest import alone
 
 from experiments.build import SILENT, SIX, STORY, changed, fixes
 from udpkit.fixes import FIXES
-from udpkit.lab.experiment import built_in, load, parse
+from udpkit.lab.experiment import Experiment, built_in, load, load_all, parse
 from udpkit.lab.run import Result, run
 
+__all__ = ["alone"]
 
-@pytest.mark.parametrize("path", built_in().values(), ids=built_in().keys())
-def test_what_comes_with_udpkit_runs_as_expected(path: Path) -> None:
-    result = run(load(path))
+CATALOGUE = [experiment for path in built_in().values() for experiment in load_all(path)]
+
+
+@pytest.mark.parametrize("experiment", CATALOGUE, ids=lambda experiment: experiment.name)
+def test_what_comes_with_udpkit_runs_as_expected(
+    experiment: Experiment, request: pytest.FixtureRequest
+) -> None:
+    if any(program.run.startswith("udpkit fix run") for program in experiment.programs.values()):
+        request.getfixturevalue("alone")
+    result = run(experiment)
+    if result.result == "skip":
+        pytest.skip(result.reason)
     assert (result.result, result.reason) == ("pass", None)
 
 
@@ -68,9 +78,9 @@ steps = [
     { do = "start", program = "a" },
     { do = "start", program = "b" },
     { do = "say", by = "a", to = "server", text = "from a" },
-    { do = "say", by = "server", to = "a", text = "to a", heard = false },
+    { do = "say", by = "server", to = "a", text = "to a", fate = "refused" },
     { do = "say", by = "b", to = "server", text = "from b" },
-    { do = "say", by = "server", to = "b", text = "to b", heard = false },
+    { do = "say", by = "server", to = "b", text = "to b", fate = "refused" },
 ]
 
 [hosts.server.interfaces]
@@ -121,7 +131,7 @@ def test_with_two_bridges_each_client_has_a_finding_of_its_own() -> None:
 WRONG = {
     "heard though it should not": (
         'to = "client", text = "{reply}"',
-        'to = "client", text = "{reply}", heard = false',
+        'to = "client", text = "{reply}", fate = "refused"',
         "“world” was heard",
     ),
     "sockets": (
@@ -163,7 +173,7 @@ def test_what_is_not_as_expected_fails_and_is_named_alone(old: str, new: str, re
 
 
 def test_a_line_that_is_not_heard_though_it_should_be_fails() -> None:
-    text = changed(STORY, 'text = "{second}", heard = false', 'text = "{second}"')
+    text = changed(STORY, 'text = "{second}", fate = "refused"', 'text = "{second}"')
     result = run(parse("mine", text, {}), with_fixes=False)
     assert (result.result, result.reason) == ("fail", "“hi” was refused, expected it to be heard")
 
@@ -253,6 +263,22 @@ def test_the_lab_tells_of_every_trial() -> None:
 def test_a_program_that_is_not_installed_skips() -> None:
     result = run(parse("mine", changed(SILENT, "nc -ul {port}", "no-such-program {port}"), {}))
     assert (result.result, result.reason) == ("skip", "no-such-program is not installed")
+
+
+NEEDS = {
+    "it has it": ("true", "true", "pass"),
+    "it lacks it": ("false", "true", "skip"),
+    "it lacks it, and so the hosts cannot be built": ("false", "false", "skip"),
+    "it has it, and the hosts cannot be built": ("true", "false", "fail"),
+}
+
+
+@pytest.mark.parametrize(("need", "command", "outcome"), NEEDS.values(), ids=NEEDS.keys())
+def test_a_machine_that_lacks_what_is_needed_skips(need: str, command: str, outcome: str) -> None:
+    text = changed(STORY, "[hosts.client]", f'[hosts.client]\ncommands = ["{command}"]')
+    result = run(parse("mine", f'needs = {{ gremlins = "{need}" }}\n{text}', {}), with_fixes=False)
+    assert result.result == outcome
+    assert (result.reason == "this machine has no gremlins") == (outcome == "skip")
 
 
 BROKEN = {

@@ -7,6 +7,7 @@ import signal
 import socket
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -201,6 +202,15 @@ def test_socket_tables_name_addresses_peers_and_programs(pair: tuple[Host, Host]
         [entry] = b.udp_sockets().entries
         assert str(entry.local.address) == "2001:db8::2"
         assert str(entry.peer) == "[2001:db8::1]:7"
+
+
+def test_socket_tables_are_in_the_order_of_ports_and_not_of_the_kernels_hash(pair: tuple[Host, Host]) -> None:
+    host, ports = pair[0], [53, *range(5000, 60000, 2500)]
+    with ExitStack() as sockets:
+        for port in reversed(ports):
+            one = sockets.enter_context(host.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            one.bind(("0.0.0.0", port))
+        assert [entry.local.port for entry in host.udp_sockets().entries] == ports
 
 
 def test_a_namespace_path_can_be_entered_by_other_tools(lab: Lab) -> None:

@@ -6,8 +6,8 @@ from ipaddress import ip_address
 
 from udpkit.diagnosis import Finding, Offer
 from udpkit.facts import Case, Datagram, Endpoint, IcmpError, Reference, SocketEntry, SocketTable, Source
-from udpkit.lab.experiment import Expect, Experiment, HostPlan, Interface, ProgramPlan
-from udpkit.lab.play import Look, Played
+from udpkit.lab.experiment import Command, Expect, Experiment, HostPlan, Interface, ProgramPlan
+from udpkit.lab.play import Look, Played, Taken
 from udpkit.lab.prove import Proof, Trial
 from udpkit.lab.run import Result
 
@@ -62,7 +62,17 @@ def result(text: str = "text", client: str = "172.17.0.3", server: str = "172.16
         "fail",
         f"reason {text}",
         1.23456,
-        Played(case, messages, {}, [Look(text, f"after “{text}”", sockets)], [], [text]),
+        Played(
+            case,
+            messages,
+            captures={},
+            looks=[Look(text, f"after “{text}”", sockets)],
+            said=[],
+            taken=[Taken(Command(text, text, column=text), [text])],
+            calls={text: [text]},
+            unexpected=[],
+            notes=[text],
+        ),
         [finding],
         [
             Proof(

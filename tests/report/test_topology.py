@@ -50,6 +50,16 @@ DRAWINGS = {
           eth1  10.2.0.1/24 ─── b  eth1  10.2.0.2/24
         """,
     ),
+    "a macvlan": (
+        {
+            "a": host(eth0=cable("192.0.2.1/24")),
+            "b": host(eth0=Interface(kind="macvlan", addresses=["192.0.2.2/24"], link="a.eth0")),
+        },
+        """
+        a
+          eth0  192.0.2.1/24 ─── b  eth0  192.0.2.2/24 (macvlan)
+        """,
+    ),
     "a bridge with three ports": (
         {
             "server": host(eth0=cable("198.51.100.1/24"), br0=bridge("10.0.0.1/24")),

@@ -140,8 +140,11 @@ def opened() -> Iterator[ExitStack]:
         yield opened
 
 
-def ask(lab: Lab, opened: ExitStack, kind: Kind, *, connected: bool) -> socket.socket:
-    """A socket that has sent the kind's name. Connected, it takes answers only from where it asked."""
+def ask(lab: Lab, opened: ExitStack, kind: Kind, *, connected: bool, data: bytes = b"") -> socket.socket:
+    """A socket that has sent the data, else the kind's name.
+
+    Connected, it takes answers only from where it asked.
+    """
     client = lab.hosts[kind.client]
     sock = opened.enter_context(client.socket(kind.family, socket.SOCK_DGRAM))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
@@ -151,9 +154,9 @@ def ask(lab: Lab, opened: ExitStack, kind: Kind, *, connected: bool) -> socket.s
     address = (kind.asked, PORT, *scope)
     if connected:
         sock.connect(address)
-        sock.send(kind.name.encode())
+        sock.send(data or kind.name.encode())
     else:
-        sock.sendto(kind.name.encode(), address)
+        sock.sendto(data or kind.name.encode(), address)
     return sock
 
 

@@ -17,6 +17,8 @@ VERBS = {
     "check": "Say which clients this host will answer from the wrong address.",
     "lab": "Run experiments on real Linux hosts in namespaces.",
     "probe": "Say of UDP ports whether they are reachable, and how that is known.",
+    "fix": "Let programs that nobody can change answer from the right address.",
+    "test": "Say from which of its addresses a server answers.",
     "nc": "Netcat that answers from the right address, and says what went wrong.",
     "rule": "The manual page of a finding.",
 }

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import difflib
 import json
-import sys
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from udpkit.cli.exits import FINDINGS, MISSING, OK, USAGE, Failure
+from udpkit.cli.progress import progress_bar
 from udpkit.facts.text import printable
 from udpkit.lab.errors import BadExperiment, LabUnavailable
-from udpkit.lab.experiment import Experiment, built_in, load
+from udpkit.lab.experiment import Experiment, built_in, load, load_all
 from udpkit.lab.run import Result, run
 
 DEFAULT = "docker0-nc"
@@ -25,29 +28,58 @@ def complete_name(_context: click.Context, _parameter: click.Parameter, typed: s
     return names or [CompletionItem(typed, type="file")]
 
 
-@click.command()
-@click.argument("names", metavar="[NAME|FILE.toml]...", nargs=-1, shell_complete=complete_name)
+class LabVerb(click.Command):
+    """`udpkit lab mirror …` is a command of its own; everything else names experiments."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        if args[:1] != ["mirror"]:
+            return super().make_context(info_name, args, parent, **extra)
+        from udpkit.cli.lab_mirror import mirror
+
+        return mirror.make_context(f"{info_name} mirror", args[1:], parent, **extra)
+
+
+@click.command(cls=LabVerb)
+@click.argument("names", metavar="[NAME[:CASE]|FILE.toml]...", nargs=-1, shell_complete=complete_name)
 @click.option("--list", "listed", is_flag=True, help="List the experiments and end.")
 @click.option("--all", "every", is_flag=True, help="Run all of them; what lacks a program is skipped.")
+@click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(1, 64),
+    default=2 * (os.cpu_count() or 1),
+    help="So many at once, of several experiments.  [default: twice the CPUs]",
+)
 @click.option("--set", "settings", metavar="NAME=VALUE", multiple=True, help="Override one of [values].")
 @click.option(
     "--pcap",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
     help="Save what was captured; several are saved as FILE-EXPERIMENT-HOST.INTERFACE.",
 )
+@click.option(
+    "--pages",
+    metavar="FOLDER",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write a page in Markdown about each.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def verb(
     names: Sequence[str],
     listed: bool,
     every: bool,
+    jobs: int,
     settings: Sequence[str],
     pcap: Path | None,
+    pages: Path | None,
     as_json: bool,
 ) -> int:
     """Run experiments on real Linux hosts in network namespaces, without or with root.
 
     Without NAME: the story of a UDP exchange that fails behind a docker bridge, why, and what fixes it. A
-    FILE.toml is an experiment of your own; docs/lab.md says how to write one.
+    FILE.toml is an experiment of your own; docs/lab.md says how to write one. `udpkit lab mirror` builds a
+    copy of this host instead.
 
     \b
     Exit codes: 0 all as expected · 1 not as expected · 2 unknown name or bad file
@@ -60,17 +92,21 @@ def verb(
     if listed:
         return show_list(as_json)
     wanted = list(built_in()) if every else list(names) or [DEFAULT]
-    experiments = [find(name, parse_settings(settings)) for name in wanted]
+    experiments = [one for name in wanted for one in find(name, parse_settings(settings))]
     results: list[Result] = []
     try:
-        for experiment in experiments:
-            results.append(run_with_progress(experiment))
+        for result in run_all(experiments, jobs):
+            results.append(result)
             if not as_json:
-                show(results[-1], brief=len(experiments) > 1)
+                show(result, brief=len(experiments) > 1)
     except LabUnavailable as reason:
         raise Failure(str(reason), MISSING) from reason
+    if not as_json:
+        show_cases(results)
     if pcap:
         save(pcap, results)
+    if pages:
+        write_pages(pages, results)
     if as_json:
         from udpkit.report.document import lab_document
 
@@ -81,9 +117,15 @@ def verb(
     return MISSING if "skip" in outcomes and not every else OK
 
 
-def find(name: str, values: dict[str, str | int]) -> Experiment:
-    """An experiment by its name, or from a file. Raises Failure."""
+def find(wanted: str, values: dict[str, str | int]) -> list[Experiment]:
+    """An experiment by its name, or from a file: one for each of its cases, or for the one that is named.
+
+    Raises Failure.
+    """
     known = built_in()
+    name, _, case = wanted.partition(":")
+    if Path(wanted).exists():
+        name, case = wanted, ""
     path = known.get(name)
     if path is None and ("/" in name or name.endswith(".toml")):
         path = Path(name)
@@ -92,7 +134,7 @@ def find(name: str, values: dict[str, str | int]) -> Experiment:
         hint = f"did you mean {' or '.join(close)}?" if close else "udpkit lab --list shows them"
         raise Failure(f"there is no experiment called {name}: {hint}", USAGE)
     try:
-        return load(path, values)
+        return [load(path, values, case)] if case else load_all(path, values)
     except OSError as error:
         raise Failure(f"{name}: {error.strerror}", USAGE) from error
     except BadExperiment as error:
@@ -107,26 +149,22 @@ def parse_settings(settings: Sequence[str]) -> dict[str, str | int]:
     return {name: value for name, _, value in pairs}
 
 
+def run_all(experiments: Sequence[Experiment], jobs: int) -> Iterator[Result]:
+    """Their results, in their order."""
+    if len(experiments) == 1:
+        yield run_with_progress(experiments[0])
+        return
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        for running in [pool.submit(run, experiment) for experiment in experiments]:
+            yield running.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def run_with_progress(experiment: Experiment) -> Result:
     """Run it; where stderr is a terminal, a bar shows how many fixes have been tried."""
-    if not sys.stderr.isatty():
-        return run(experiment)
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
-
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        name = printable(experiment.name)
-        task = bar.add_task(name, total=None)
-
-        def progress(done: int, total: int) -> None:
-            bar.update(task, description=f"{name}: trying fixes", completed=done, total=total)
-
+    with progress_bar(printable(experiment.name), "trying fixes") as progress:
         return run(experiment, progress=progress)
 
 
@@ -137,15 +175,37 @@ def show(result: Result, *, brief: bool) -> None:
     (show_outcome if brief else show_result)(console(), result)
 
 
+def show_cases(results: Sequence[Result]) -> None:
+    from udpkit.report.console import console
+    from udpkit.report.lab import show_tables
+
+    show_tables(console(), results)
+
+
+def write_pages(folder: Path, results: Sequence[Result]) -> None:
+    from udpkit.report.pages import pages
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in pages(results).items():
+            (folder / name).write_text(text)
+    except OSError as error:
+        raise Failure(f"{error.filename}: {error.strerror}", USAGE) from error
+
+
 def show_list(as_json: bool) -> int:
-    experiments = [load(path) for path in built_in().values()]
+    experiments = {path: load(path) for path in built_in().values()}
     if as_json:
-        listed = [{"name": one.name, "title": one.title} for one in experiments]
+        listed = [
+            {"name": one.name, "title": one.title, "chapter": path.parent.name, "cases": list(one.cases)}
+            for path, one in experiments.items()
+        ]
         click.echo(json.dumps({"schema": 1, "experiments": listed}, indent=2))
     else:
-        width = max(len(one.name) for one in experiments)
-        for one in experiments:
-            click.echo(f"{one.name:<{width}}  {one.title}")
+        width = max(len(one.name) for one in experiments.values())
+        for one in experiments.values():
+            cases = f" ({len(one.cases)} cases)" if one.cases else ""
+            click.echo(f"{one.name:<{width}}  {one.title}{cases}")
     return OK
 
 

@@ -9,16 +9,29 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from udpkit import _native
 from udpkit.evidence.programs import find
-from udpkit.lab.errors import ProgramMissing
+from udpkit.lab.errors import ProgramMissing, Unfit
 
 PROGRAMS = Path(__file__).with_name("programs")
 TALK = [sys.executable, "-I", "-S", str(PROGRAMS / "talk.py")]
+UDPKIT = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+sys.argv[0] = "udpkit"
+from udpkit.cli import main
+sys.exit(main())
+"""
+"""The udpkit that runs the lab, whatever else is installed."""
 OWN = {
+    "python3": [sys.executable],
     "talk": TALK,
+    "udpkit": [sys.executable, "-I", "-c", UDPKIT],
     "udpkit-serve": [sys.executable, "-I", str(PROGRAMS / "udpkit_serve.py")],
 }
 """Names that a command line may begin with, beside every program on PATH."""
+FIX_RUN = [*OWN["udpkit"], "fix", "run", "--"]
+"""What may stand before a command line."""
 
 STAND_INS = {
     "ul": ["serve", "--nc"],
@@ -40,6 +53,11 @@ class CommandLine:
 def resolve(line: str) -> CommandLine:
     """Find the program that a command line names. Raises ProgramMissing."""
     name, *arguments = shlex.split(line)
+    if [name, *arguments[:3]] == ["udpkit", "fix", "run", "--"]:
+        if not may_fix():
+            raise Unfit("a fix under a program takes root, outside of user namespaces")
+        started = resolve(shlex.join(arguments[3:]))
+        return CommandLine([*FIX_RUN, *started.argv], started.note)
     if name == "nc":
         if nc := openbsd_nc():
             return CommandLine([nc, *arguments])
@@ -49,6 +67,14 @@ def resolve(line: str) -> CommandLine:
     if find(name) is None:
         raise ProgramMissing(name)
     return CommandLine([name, *arguments])
+
+
+def may_fix() -> bool:
+    try:
+        _native.loaded_fixes()
+    except OSError:
+        return False
+    return True
 
 
 @functools.cache

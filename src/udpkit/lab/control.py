@@ -17,19 +17,33 @@ from udpkit.lab.errors import LabError, LabUnavailable
 
 LARGEST_ANSWER = 1 << 16
 
+ENGINE = 2375
+"""The TCP port of 127.0.0.1 on which a host's Docker engine listens."""
+CLIENT = {
+    "DOCKER_HOST": f"tcp://127.0.0.1:{ENGINE}",
+    "DOCKER_CONFIG": "/nonexistent",
+    "DOCKER_TLS_VERIFY": "",
+}
+"""So docker(1) finds the engine of the host that it runs on, and no other: the port belongs to a network
+namespace. An abstract socket does too, but docker(1) 20.10 gets no streams over one ("Unrecognized input
+header: 52")."""
+
 
 class Control:
-    """Starts a keeper and asks it for hosts, sockets and programs. May be shared by threads."""
+    """Starts a keeper and asks it for hosts, sockets and programs. May be shared by threads.
 
-    def __init__(self) -> None:
+    With `user_namespace` the lab is in one even where it could do without.
+    """
+
+    def __init__(self, *, user_namespace: bool = False) -> None:
         self._lock = threading.Lock()
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             # A session of its own: Ctrl-C reaches the owner alone, who then takes the lab down in order.
             self._process = subprocess.Popen(
-                [sys.executable, "-I", keeper.__file__, str(theirs.fileno())],
+                [sys.executable, "-I", keeper.__file__, str(theirs.fileno()), str(int(user_namespace))],
                 stdin=subprocess.DEVNULL,
-                env={**os.environ, "PATH": SEARCH_PATH},
+                env={**os.environ, "PATH": SEARCH_PATH, **CLIENT},
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )

@@ -15,7 +15,11 @@ class CommandFailed(LabError):
     """A command on a host ended with a status other than 0."""
 
 
-class ProgramMissing(LabError):
+class Unfit(LabError):
+    """This machine lacks what an experiment needs; the message says what."""
+
+
+class ProgramMissing(Unfit):
     """A program that the lab needs is not installed. `program` is its name."""
 
     def __init__(self, program: str) -> None:
@@ -25,6 +29,10 @@ class ProgramMissing(LabError):
 
 class TimedOut(LabError):
     """A condition did not come true in time; the message says which, and what was seen instead."""
+
+
+class GivenUp(LabError):
+    """Somebody has ended the waiting."""
 
 
 class BadExperiment(LabError):

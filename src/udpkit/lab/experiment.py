@@ -31,14 +31,24 @@ NAMES = {"host": re.compile(r"[\w-]+", re.ASCII), "interface": re.compile(r"[\w-
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 
+Fate = Literal["heard", "refused", "lost"]
+"""What became of a line: printed by the other program, refused with an ICMP error, or neither."""
+
 
 class Interface(Struct, forbid_unknown_fields=True):
-    """A network interface. Without `link` it leads to a network where nobody is."""
+    """A network interface. Without `link` a cable leads to a network where nobody is."""
 
-    kind: Literal["cable", "bridge"] = "cable"
+    kind: Literal["cable", "bridge", "macvlan"] = "cable"
     addresses: list[str] = []
     link: str | None = None
-    """`host.interface` at the other end of the cable; a bridge there gets a port."""
+    """`host.interface` at the other end of the cable; a bridge there gets a port. A macvlan's parent."""
+
+
+class DockerPlan(Struct, forbid_unknown_fields=True):
+    """A Docker engine: the programs of this machine that its image `lab` has, and options of dockerd(8)."""
+
+    programs: list[str]
+    options: str = ""
 
 
 class HostPlan(Struct, forbid_unknown_fields=True):
@@ -49,13 +59,15 @@ class HostPlan(Struct, forbid_unknown_fields=True):
     rules: list[str] = []
     sysctls: dict[str, int | str] = {}
     commands: list[str] = []
+    docker: DockerPlan | None = None
 
 
 class ProgramPlan(Struct, forbid_unknown_fields=True):
-    """A program: on which host, and its command line."""
+    """A program: on which host, its command line, and whether strace watches its UDP sockets."""
 
     on: str
     run: str
+    trace: bool = False
 
 
 class Start(Struct, forbid_unknown_fields=True, tag_field="do", tag="start"):
@@ -71,7 +83,23 @@ class Say(Struct, forbid_unknown_fields=True, tag_field="do", tag="say"):
     by: str
     to: str
     text: str
-    heard: bool = True
+    fate: Fate = "heard"
+    column: str = ""
+
+
+class Type(Struct, forbid_unknown_fields=True, tag_field="do", tag="type"):
+    """Type a line into a program."""
+
+    program: str
+    text: str
+
+
+class Prints(Struct, forbid_unknown_fields=True, tag_field="do", tag="prints"):
+    """Wait until a program prints a line that fits a pattern, after those that earlier such steps found."""
+
+    program: str
+    text: str
+    column: str = ""
 
 
 class Sockets(Struct, forbid_unknown_fields=True, tag_field="do", tag="sockets"):
@@ -88,14 +116,24 @@ class End(Struct, forbid_unknown_fields=True, tag_field="do", tag="end"):
     program: str
 
 
+class Stop(Struct, forbid_unknown_fields=True, tag_field="do", tag="stop"):
+    """Send a program a signal, and wait until it has ended. It can be started again."""
+
+    program: str
+    signal: Literal["TERM", "KILL", "INT"] = "TERM"
+
+
 class Command(Struct, forbid_unknown_fields=True, tag_field="do", tag="command"):
-    """Run a shell line on a host, and wait until it has ended well."""
+    """Run a shell line on a host to its end. `prints`: patterns of lines that it prints, in order."""
 
     on: str
     run: str
+    prints: list[str] = []
+    status: int = 0
+    column: str = ""
 
 
-Step = Start | Say | Sockets | End | Command
+Step = Start | Say | Type | Prints | Sockets | End | Stop | Command
 
 
 class ExpectedFinding(Struct, forbid_unknown_fields=True):
@@ -109,10 +147,14 @@ class ExpectedFinding(Struct, forbid_unknown_fields=True):
 
 
 class Expect(Struct, forbid_unknown_fields=True):
-    """What must be seen: patterns for each datagram and ICMP error, and every finding, in any order."""
+    """What must be seen: patterns for each datagram and ICMP error, and every finding, in any order.
+
+    `calls` has for traced programs patterns of some of their system calls on UDP sockets, in order.
+    """
 
     sequence: list[str]
     findings: list[ExpectedFinding]
+    calls: dict[str, list[str]] = {}
 
 
 Outcome = Literal["works", "fails"]
@@ -132,7 +174,13 @@ class FixesPlan(Struct, forbid_unknown_fields=True):
 
 
 class Experiment(Struct, forbid_unknown_fields=True):
-    """One experiment. `values` are what `{name}` stands for in its other strings."""
+    """One experiment. `values` are what `{name}` stands for in its other strings.
+
+    `claim` is what articles say, `answer` what was seen; `twin` is the experiment where the fault is not
+    there, or where it is. Of a file with `cases`, each is an experiment of its own, called `FILE:CASE`, with
+    these values instead; the steps that have a `column` are the cells of a table with a row for each. `needs`
+    are shell lines that succeed where the kernel has what the key names.
+    """
 
     title: str
     question: str
@@ -142,27 +190,41 @@ class Experiment(Struct, forbid_unknown_fields=True):
     steps: list[Step]
     expect: Expect
     values: dict[str, str | int] = {}
+    cases: dict[str, dict[str, str | int]] = {}
+    claim: str = ""
+    answer: str = ""
+    twin: str = ""
+    needs: dict[str, str] = {}
     fixes: FixesPlan | None = None
     name: str = field(default="")
 
 
 def built_in() -> dict[str, Path]:
-    """The experiments that come with udpkit, by name."""
-    return {path.stem: path for path in sorted(BUILT_IN.glob("*.toml"))}
+    """The experiments that come with udpkit, by name; the folder of each is its chapter."""
+    return {path.stem: path for path in sorted(BUILT_IN.glob("*/*.toml"))}
 
 
-def load(path: Path, values: Mapping[str, str | int] | None = None) -> Experiment:
+def load_all(path: Path, values: Mapping[str, str | int] | None = None) -> list[Experiment]:
+    """An experiment for each case of a file, or the one that it is. Raises as `load`."""
+    first = load(path, values)
+    return [load(path, values, case) for case in first.cases] or [first]
+
+
+def load(path: Path, values: Mapping[str, str | int] | None = None, case: str = "") -> Experiment:
     """Read an experiment file; `values` override those of the file. Raises BadExperiment, and OSError."""
     try:
-        return parse(path.stem, path.read_text(encoding="utf-8"), values or {})
+        return parse(path.stem, path.read_text(encoding="utf-8"), values or {}, case)
     except (UnicodeDecodeError, BadExperiment) as error:
         raise BadExperiment(f"{path}: {error}") from error
 
 
-def parse(name: str, text: str, values: Mapping[str, str | int]) -> Experiment:
-    """An experiment from a file's text. Raises BadExperiment with one line."""
+def parse(name: str, text: str, values: Mapping[str, str | int], case: str = "") -> Experiment:
+    """An experiment from a file's text, with the values of one of its cases.
+
+    Raises BadExperiment with one line.
+    """
     try:
-        experiment = _convert(name, tomllib.loads(text), values)
+        experiment = _convert(name, tomllib.loads(text), values, case)
         _check_names(experiment)
         _check_addresses(experiment)
         _check_lines(experiment)
@@ -173,26 +235,45 @@ def parse(name: str, text: str, values: Mapping[str, str | int]) -> Experiment:
     return experiment
 
 
-def _convert(name: str, tree: dict[str, Any], values: Mapping[str, str | int]) -> Experiment:
-    known = tree.get("values", {})
-    if not isinstance(known, dict):
-        raise BadExperiment("values is not a table")
-    for key, value in known.items():
-        if not PLACEHOLDER.fullmatch(f"{{{key}}}"):
-            raise BadExperiment(f"[values] {key}: a placeholder's name has small letters, digits and _")
-        if type(value) not in (str, int):
-            raise BadExperiment(f"[values] {key} is neither text nor a whole number")
-    if unknown := values.keys() - known:
-        raise BadExperiment(f"it has no value called {unknown.pop()}; it has: {', '.join(known) or 'none'}")
+def _convert(name: str, tree: dict[str, Any], values: Mapping[str, str | int], case: str) -> Experiment:
+    known, cases = _values(tree.get("values", {}), "values"), tree.get("cases", {})
+    if not isinstance(cases, dict):
+        raise BadExperiment("cases is not a table")
+    if case and case not in cases:
+        raise BadExperiment(f"it has no case called {case}; it has: {', '.join(cases) or 'none'}")
+    for one, its_own in cases.items():
+        _refuse_unknown(_values(its_own, f"cases.{one}"), known)
+    _refuse_unknown(values, known)
+    if case:
+        name, known = f"{name}:{case}", known | cases[case]
     if "name" in tree:
         raise BadExperiment("Object contains unknown field `name`: the file's name is the experiment's")
     known |= values
     try:
-        filled = {key: _filled(branch, known) if key != "values" else known for key, branch in tree.items()}
+        filled = {
+            key: _filled(branch, known) for key, branch in tree.items() if key not in ("values", "cases")
+        }
+        filled |= {"values": known, "cases": cases}
     except KeyError as error:
         raise BadExperiment(f"[values] does not have {error}") from error
     # Not strict: a placeholder that stands for a number is still text.
     return msgspec.convert({**filled, "name": name}, Experiment, strict=False)
+
+
+def _values(table: Any, where: str) -> dict[str, str | int]:
+    if not isinstance(table, dict):
+        raise BadExperiment(f"{where} is not a table")
+    for key, value in table.items():
+        if not PLACEHOLDER.fullmatch(f"{{{key}}}"):
+            raise BadExperiment(f"[{where}] {key}: a placeholder's name has small letters, digits and _")
+        if type(value) not in (str, int):
+            raise BadExperiment(f"[{where}] {key} is neither text nor a whole number")
+    return table
+
+
+def _refuse_unknown(values: Mapping[str, object], known: Mapping[str, object]) -> None:
+    if unknown := values.keys() - known:
+        raise BadExperiment(f"it has no value called {unknown.pop()}; it has: {', '.join(known) or 'none'}")
 
 
 def _filled(branch: Any, values: Mapping[str, object]) -> Any:
@@ -215,20 +296,25 @@ def _check_names(experiment: Experiment) -> None:
     used: list[tuple[str, str, Collection[str]]] = [
         ("host", program.on, hosts) for program in programs.values()
     ]
-    used += [("interface", name, wires) for name in [*experiment.capture, *far_ends]]
+    loopbacks = [f"{host}.lo" for host in hosts]  # every host has one (errors about its own datagrams)
+    bridges = [f"{host}.docker0" for host, plan in hosts.items() if plan.docker]  # their engines make them
+    used += [("interface", name, wires) for name in far_ends]
+    used += [("interface", name, [*wires, *loopbacks, *bridges]) for name in experiment.capture]
     started: list[str] = []
     for step in experiment.steps:
         match step:
             case Start(program):
                 used.append(("program", program, programs))
                 started.append(program)
-            case End(program):
+            case End(program) | Stop(program) | Prints(program) | Type(program):
                 used.append(("started program", program, [*started]))
             case Say(by, to):
                 used += [("started program", name, [*started]) for name in (by, to)]
             case Sockets(on) | Command(on):
                 used.append(("host", on, hosts))
     used += [("finding", finding.code, RULES) for finding in experiment.expect.findings]
+    traced = [name for name, program in programs.items() if program.trace]
+    used += [("traced program", name, traced) for name in experiment.expect.calls]
     if plan := experiment.fixes:
         used += [("program", name, programs) for name in (plan.server, plan.client)]
         used += [("fix", name, {"none", *FIXES}) for name in plan.expect]
@@ -269,6 +355,8 @@ def _check_lines(experiment: Experiment) -> None:
 def _check_addresses(experiment: Experiment) -> None:
     for host, plan in experiment.hosts.items():
         for name, interface in plan.interfaces.items():
+            if interface.kind == "macvlan" and not interface.link:
+                raise BadExperiment(f"{host}.{name}: a macvlan's link names its parent, host.interface")
             for address in interface.addresses:
                 try:
                     ip_interface(address)
@@ -285,4 +373,8 @@ def _lines(experiment: Experiment) -> Iterator[tuple[str, bool]]:
     for plan in experiment.hosts.values():
         yield from ((line, False) for line in [*plan.routes, *plan.rules])
         yield from ((line, True) for line in plan.commands)
+        if plan.docker:
+            yield plan.docker.options, False
+            yield from ((program, False) for program in plan.docker.programs)
     yield from ((step.run, True) for step in experiment.steps if isinstance(step, Command))
+    yield from ((line, True) for line in experiment.needs.values())

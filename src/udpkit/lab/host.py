@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import shlex
 import socket
 import time
+from dataclasses import replace
 
 from udpkit.evidence import proc_net_udp, proc_net_waiting_ports, socket_owners
-from udpkit.facts import SocketTable
+from udpkit.facts import SocketEntry, SocketTable
 from udpkit.lab.capture import Capture
 from udpkit.lab.control import Control, why_unavailable
 from udpkit.lab.errors import CommandFailed, LabError, LabUnavailable, ProgramMissing
@@ -60,8 +62,11 @@ class Host:
         return self._complete(["sh", "-c", line])
 
     def sysctl(self, name: str, value: object) -> None:
-        """Set a sysctl of this host's: `host.sysctl("net.ipv4.ip_forward", 1)`."""
-        path = f"/proc/sys/{name.replace('.', '/')}"
+        """Set a sysctl of this host's: `host.sysctl("net.ipv4.ip_forward", 1)`.
+
+        With slashes instead of dots the names of interfaces may have dots.
+        """
+        path = f"/proc/sys/{name if '/' in name else name.replace('.', '/')}"
         try:
             with os.fdopen(self._file(path, os.O_WRONLY), "w") as file:
                 file.write(str(value))
@@ -86,6 +91,22 @@ class Host:
         self._open.append(program)
         return program
 
+    def attached(self, *argv: str) -> int:
+        """Run a program with our own standard input, output and errors, to its end; answers its exit status.
+
+        Raises ProgramMissing.
+        """
+        try:
+            answer, [ends] = self._control.ask("spawn", 0, 1, 2, host=self._number, argv=list(argv))
+        except FileNotFoundError as error:
+            raise ProgramMissing(argv[0]) from error
+        try:
+            select.select([ends], [], [])
+        finally:
+            os.close(ends)
+        status: int = self._control.ask("status", pid=answer["pid"])[0]["status"]
+        return status
+
     def capture(self, interface: str) -> Capture:
         """Capture what crosses one of this host's interfaces from now on."""
         packet_socket = self.socket(socket.AF_PACKET, socket.SOCK_RAW)
@@ -98,11 +119,16 @@ class Host:
         return capture
 
     def udp_sockets(self, source: int = 0) -> SocketTable:
-        """This host's UDP sockets at this moment, from the kernel's tables."""
-        text = self._table("udp") + self._table("udp6")
-        return proc_net_udp(text, socket_owners(), source=source, host=self.name, time_ns=time.time_ns())
+        """This host's UDP sockets at this moment, from the kernel's tables.
 
-    def wait_for_port(self, port: int, program: Program | None = None, timeout: float = 5) -> None:
+        IPv4 first, by port, address and peer: the kernel's order is that of a hash with a secret of each
+        network namespace.
+        """
+        text = self._table("udp") + self._table("udp6")
+        table = proc_net_udp(text, socket_owners(), source=source, host=self.name, time_ns=time.time_ns())
+        return replace(table, entries=sorted(table.entries, key=_by_port))
+
+    def wait_for_port(self, port: int, program: Program | None = None, timeout: float = 20) -> None:
         """Wait until something here has a UDP socket on `port`, or a TCP socket that listens on it.
 
         Raises TimedOut, and CommandFailed as soon as `program` ends before that.
@@ -141,16 +167,28 @@ class Host:
         _, [descriptor] = self._control.ask("open", host=self._number, path=path, flags=flags)
         return descriptor
 
-    def _complete(self, argv: list[str]) -> str:
+    def fed(self, text: str, *argv: str, timeout: float = 10) -> Program:
+        """Run a program with `text` as its input, to its end. Raises ProgramMissing and TimedOut."""
         program = Program(self._control, self._number, argv)
         try:
+            program.type(text.encode())
             program.close_input()
-            status = program.wait()
+            program.wait(timeout)
         finally:
             program.close()
+        return program
+
+    def _complete(self, argv: list[str]) -> str:
+        program = self.fed("", *argv)
+        status = program.status
         if status == 127 and (missing := NOT_FOUND.search(program.last_words())):
             raise ProgramMissing(missing[1])
         if status != 0:
             line = argv[2] if argv[0] == "sh" else shlex.join(argv)
             raise CommandFailed(f"{self.name}: {line}: {program.last_words()}")
         return program.output.decode(errors="replace")
+
+
+def _by_port(entry: SocketEntry) -> tuple[int, int, str, str]:
+    local = entry.local
+    return local.address.version, local.port, str(local.address), str(entry.peer)

@@ -34,10 +34,10 @@ LARGEST_REQUEST = 1 << 17
 """Bytes: the longest argument that execve(2) takes (MAX_ARG_STRLEN)."""
 
 
-def main(control: socket.socket) -> None:
+def main(control: socket.socket, user_namespace: bool) -> None:
     """Make the namespaces, say over `control` whether that worked, then serve until it closes."""
     try:
-        isolate()
+        isolate(user_namespace)
     except OSError as error:
         send(control, refusal(error))
         return
@@ -49,9 +49,9 @@ def main(control: socket.socket) -> None:
         Keeper(control).serve()
 
 
-def isolate() -> None:
-    """Make a PID namespace for the children; in a user namespace of its own where privilege is missing."""
-    if can_make_hosts():
+def isolate(user_namespace: bool) -> None:
+    """Make a PID namespace for the children; in a user namespace if asked or where privilege is missing."""
+    if can_make_hosts() and not user_namespace:
         unshare(CLONE_NEWPID)
     else:
         uid, gid = os.geteuid(), os.getegid()
@@ -146,4 +146,4 @@ def refusal(error: OSError) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main(socket.socket(fileno=int(sys.argv[1])))
+    main(socket.socket(fileno=int(sys.argv[1])), sys.argv[2] == "1")

@@ -20,11 +20,12 @@ class Lab:
     ...     client.address("eth0", "192.0.2.2/24")
     ...     client.shell("ping -c 1 192.0.2.1")
 
+    With `user_namespace` it is in a user namespace for root too, as a Docker engine wants it.
     Everything is gone when it closes, and when this process ends in whatever way. Raises LabUnavailable.
     """
 
-    def __init__(self) -> None:
-        self._control = Control()
+    def __init__(self, *, user_namespace: bool = False) -> None:
+        self._control = Control(user_namespace=user_namespace)
         self.hosts: dict[str, Host] = {}
         self._beyond: Host | None = None
         self._ports = itertools.count()
@@ -46,6 +47,11 @@ class Lab:
         host.ip(f"link add {ports[0]} type veth peer name {ports[1]} netns {other.namespace}")
         for (near, name), port in zip(ends, ports, strict=True):
             near.ip(f"link set {port} up" if port == name else f"link set {port} master {name} up")
+
+    def macvlan(self, host: Host, interface: str, parent: Host, parent_interface: str) -> None:
+        """Give a host an interface of its own on another host's, in macvlan's bridge mode."""
+        where = f"link {parent_interface} netns {host.namespace}"
+        parent.ip(f"link add {interface} {where} type macvlan mode bridge")
 
     def plug(self, host: Host, interface: str) -> None:
         """Give a host an interface that has a carrier and leads to a network where nobody is.

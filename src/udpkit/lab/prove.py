@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from msgspec import structs
+
 from udpkit.diagnosis import Finding
 from udpkit.facts import Datagram
-from udpkit.fixes import EXCHANGES, FIXES, Fix, fill, values
-from udpkit.lab.errors import LabError, LabUnavailable, ProgramMissing
-from udpkit.lab.experiment import Command, Experiment, FixesPlan, Outcome, Say, Start
+from udpkit.fixes import EXCHANGES, FIXES, Fix, fill
+from udpkit.lab.errors import LabError, LabUnavailable, Unfit
+from udpkit.lab.experiment import Command, Experiment, FixesPlan, Outcome, Say, Start, Step
+from udpkit.lab.lab import Lab
 from udpkit.lab.play import Played, play
+from udpkit.lab.waiting import Cancel
 
 AT_ONCE = 4
 """Labs that are up at the same time; each mostly waits."""
 
+Stage = Callable[[Lab], object]
+
 NOTHING = Fix(title="nothing changed", codes=frozenset(), tradeoff="")
 """What `none` stands for in an experiment: the fault without a fix."""
+
+REMEDIES = ChainMap({"none": NOTHING}, FIXES)
+"""All that can be tried, by id."""
 
 NOT_TRIED = "not tried: "
 
@@ -53,16 +63,23 @@ class Proof:
 
 
 def prove(
-    experiment: Experiment, plan: FixesPlan, finding: Finding, tried: Callable[[], object] = lambda: None
+    experiment: Experiment,
+    plan: FixesPlan,
+    finding: Finding,
+    tried: Callable[[], object] = lambda: None,
+    stage: Stage | None = None,
 ) -> list[Proof]:
-    """Try each fix of the plan, fitted to the finding, in every exchange; calls `tried` after each trial."""
+    """Try each fix of the plan, fitted to the finding, in every exchange; calls `tried` after each trial.
+
+    `stage` builds the hosts instead of what the experiment says of them.
+    """
 
     def run(fix_id: str, exchange: str) -> Trial:
-        trial = _try(experiment, plan, finding, FIXES.get(fix_id, NOTHING), exchange)
+        trial = _try(experiment, plan, finding, REMEDIES[fix_id], exchange, stage, cancel)
         tried()
         return trial
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with Cancel() as cancel, ThreadPoolExecutor(AT_ONCE) as pool:
         running = {
             fix_id: {exchange: pool.submit(run, fix_id, exchange) for exchange in expected}
             for fix_id, expected in plan.expect.items()
@@ -71,38 +88,59 @@ def prove(
             return [
                 Proof(
                     fix_id,
-                    FIXES.get(fix_id, NOTHING).title,
+                    REMEDIES[fix_id].title,
                     {name: trials[name].result() if name in trials else UNTRIED for name in EXCHANGES},
                 )
                 for fix_id, trials in running.items()
             ]
         except BaseException:
+            cancel.now()
             pool.shutdown(cancel_futures=True)
             raise
 
 
-def _try(experiment: Experiment, plan: FixesPlan, finding: Finding, fix: Fix, exchange: str) -> Trial:
-    placeholders = values(finding)
+def _try(
+    experiment: Experiment,
+    plan: FixesPlan,
+    finding: Finding,
+    fix: Fix,
+    exchange: str,
+    stage: Stage | None,
+    cancel: Cancel,
+) -> Trial:
+    placeholders = fix.placeholders(finding)
     if fix.servers.get(exchange, "") is None:
         return UNTRIED
     try:
         played = play(
             experiment,
-            steps=[step for step in experiment.steps if isinstance(step, Start | Say | Command)],
+            steps=[_open_ended(step) for step in experiment.steps if isinstance(step, Start | Say | Command)],
             programs={
                 name: fill(line, placeholders) for name, line in _programs(plan, fix, exchange).items()
             },
             commands={
                 experiment.programs[plan.server].on: [fill(line, placeholders) for line in fix.commands]
             },
+            stage=stage,
+            cancels=[cancel],
         )
     except LabUnavailable:
         raise
-    except ProgramMissing as missing:
+    except Unfit as missing:
         return Trial(None, f"{NOT_TRIED}{missing}")
     except LabError as error:  # a command that the kernel or the program refuses: never as expected
         return Trial(None, str(error))
-    return _judge(played, finding)
+    return judge(played, finding)
+
+
+def _open_ended(step: Step) -> Step:
+    """What is said may be heard now; what a command prints may be something else."""
+    match step:
+        case Say():
+            return structs.replace(step, fate="heard")
+        case Command():
+            return structs.replace(step, prints=[])
+    return step
 
 
 def _programs(plan: FixesPlan, fix: Fix, exchange: str) -> dict[str, str]:
@@ -113,7 +151,7 @@ def _programs(plan: FixesPlan, fix: Fix, exchange: str) -> dict[str, str]:
     return {name: line for name, line in ((plan.server, server), (plan.client, client)) if line}
 
 
-def _judge(played: Played, finding: Finding) -> Trial:
+def judge(played: Played, finding: Finding) -> Trial:
     """It works if every line was heard and the evidence shows no fault."""
     findings = played.findings()
     unheard = [f"“{say.text}” was {fate}" for say, fate in played.said if fate != "heard"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,8 +10,9 @@ from typing import Literal
 
 from udpkit.diagnosis import Finding
 from udpkit.fixes import FIXES, advise
-from udpkit.lab.errors import LabError, LabUnavailable, ProgramMissing
+from udpkit.lab.errors import LabError, LabUnavailable, Unfit
 from udpkit.lab.experiment import ExpectedFinding, Experiment, FixesPlan, Outcome, Sockets
+from udpkit.lab.patterns import first_unfound, fits
 from udpkit.lab.play import Played, play, socket_line
 from udpkit.lab.prove import NOT_TRIED, Proof, prove
 from udpkit.lab.sequence import line
@@ -30,6 +30,15 @@ class Result:
     findings: Sequence[Finding] = ()
     proofs: Sequence[Proof] = field(default_factory=list)
 
+    def cells(self) -> dict[str, str]:
+        """The row of this experiment in the table of its file's cases, by column."""
+        taken = self.played.taken if self.played else []
+        return {
+            column: one.seen[-1] if one.seen else ""
+            for one in taken
+            if (column := getattr(one.step, "column", ""))
+        }
+
 
 def run(
     experiment: Experiment,
@@ -45,7 +54,7 @@ def run(
     result = Result(experiment, "pass", None, 0)
     try:
         _run(result, with_fixes, progress)
-    except ProgramMissing as missing:
+    except Unfit as missing:
         result.result, result.reason = "skip", str(missing)
     except LabUnavailable:
         raise
@@ -91,12 +100,16 @@ def _fixable(plan: FixesPlan, findings: Sequence[Finding]) -> Finding | None:
 def _differences(experiment: Experiment, played: Played, findings: Sequence[Finding]) -> Iterator[str]:
     """Where what was seen is not what the experiment expects."""
     for say, fate in played.said:
-        if say.heard != (fate == "heard"):
-            yield f"“{say.text}” was {fate}, expected {'it to be heard' if say.heard else 'otherwise'}"
+        if say.fate != fate:
+            yield f"“{say.text}” was {fate}, expected it to be {say.fate}"
+    yield from played.unexpected
     looked = (step for step in experiment.steps if isinstance(step, Sockets))
     for step, look in zip(looked, played.looks, strict=True):
         entries = [socket_line(entry) for entry in look.table.entries]
         yield from _first_difference(f"{look.on}, {look.when}, socket", step.expect, entries)
+    for name, patterns in experiment.expect.calls.items():
+        if unfound := first_unfound(patterns, played.calls[name]):
+            yield f"{name} did not call {unfound} in its turn; it called {' / '.join(played.calls[name])}"
     sequence = [line(message) for message in played.messages]
     yield from _first_difference("message", experiment.expect.sequence, sequence)
     expected = list(experiment.expect.findings)
@@ -119,22 +132,17 @@ def _unexpected(proof: Proof, expected: Mapping[str, Outcome]) -> Iterator[str]:
 def _first_difference(what: str, patterns: Sequence[str], texts: Sequence[str]) -> Iterator[str]:
     """At most one: where the texts are not as the patterns say, what comes after rarely is."""
     for number, (pattern, text) in enumerate(itertools.zip_longest(patterns, texts), start=1):
-        if pattern is None or text is None or not _matches(pattern, text):
+        if pattern is None or text is None or not fits(pattern, text):
             yield f"{what} {number}: {text or 'none'}, expected {pattern or 'none'}"
             return
 
 
 def _fits(expected: ExpectedFinding, finding: Finding) -> bool:
     return (expected.code, expected.severity) == (finding.code, finding.severity) and all(
-        _matches(pattern, str(endpoint))
+        fits(pattern, str(endpoint))
         for pattern, endpoint in [
             (expected.client, finding.client),
             (expected.server, finding.server),
             (expected.actual, finding.actual),
         ]
     )
-
-
-def _matches(pattern: str, text: str) -> bool:
-    """`*` stands for anything; all else for itself, brackets of IPv6 addresses too."""
-    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), text) is not None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from udpkit.lab.docker import start_engine
 from udpkit.lab.experiment import HostPlan
 from udpkit.lab.lab import Lab
 
 
 def build(lab: Lab, plans: Mapping[str, HostPlan]) -> None:
-    """Make the hosts with their interfaces, cables, sysctls, addresses, routes, rules, in this order."""
+    """Make the hosts with their interfaces, cables, sysctls, addresses, routes, rules and engine."""
     for name, plan in plans.items():
         host = lab.host(name)
         for sysctl, value in plan.sysctls.items():
@@ -21,7 +22,7 @@ def build(lab: Lab, plans: Mapping[str, HostPlan]) -> None:
     laid: set[str] = set()
     for name, plan in plans.items():
         for interface_name, interface in plan.interfaces.items():
-            if interface.link:
+            if interface.link and interface.kind != "macvlan":
                 far_host, _, far_interface = interface.link.partition(".")
                 lab.link(lab.hosts[name], interface_name, lab.hosts[far_host], far_interface)
                 laid |= {f"{name}.{interface_name}", interface.link}
@@ -30,6 +31,13 @@ def build(lab: Lab, plans: Mapping[str, HostPlan]) -> None:
         for interface_name, interface in plan.interfaces.items():
             if interface.kind == "cable" and f"{name}.{interface_name}" not in laid:
                 lab.plug(host, interface_name)
+    for name, plan in plans.items():
+        for interface_name, interface in plan.interfaces.items():
+            if interface.link and interface.kind == "macvlan":
+                parent_host, _, parent = interface.link.partition(".")
+                lab.macvlan(lab.hosts[name], interface_name, lab.hosts[parent_host], parent)
+    for name, plan in plans.items():
+        host = lab.hosts[name]
         for sysctl, value in plan.sysctls.items():
             if ".default." not in sysctl:
                 host.sysctl(sysctl, value)
@@ -41,5 +49,7 @@ def build(lab: Lab, plans: Mapping[str, HostPlan]) -> None:
             host.ip(f"route add {route}")
         for rule in plan.rules:
             host.ip(f"rule add {rule}")
+        if plan.docker:
+            start_engine(host, plan.docker.programs, plan.docker.options)
         for command in plan.commands:
             host.shell(command)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import select
 import time
 from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar
 
-from udpkit.lab.errors import TimedOut
+from udpkit.lab.errors import GivenUp, TimedOut
 
 T = TypeVar("T")
 
@@ -23,6 +24,33 @@ class Watched(Protocol):
 
     def drain(self) -> None:
         """Take in all news without blocking."""
+
+
+class Cancel:
+    """Watched beside what is waited for, it ends the waiting of other threads; a context manager."""
+
+    def __init__(self) -> None:
+        self._reads, self._writes = os.pipe2(os.O_CLOEXEC)
+        self._is_given_up = False
+
+    def now(self) -> None:
+        self._is_given_up = True
+        os.write(self._writes, b"1")
+
+    def descriptors(self) -> list[int]:
+        return [self._reads]
+
+    def drain(self) -> None:
+        """Raises GivenUp."""
+        if self._is_given_up:
+            raise GivenUp("nobody waits for it any more")
+
+    def __enter__(self) -> Cancel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._reads)
+        os.close(self._writes)
 
 
 def wait_until(

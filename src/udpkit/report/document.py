@@ -12,6 +12,7 @@ from udpkit.diagnosis import Finding
 from udpkit.facts import Reference, Source
 
 if TYPE_CHECKING:
+    from udpkit.lab.prove import Proof
     from udpkit.lab.run import Result
 
 SCHEMA = 1
@@ -44,14 +45,16 @@ def _experiment(result: Result) -> dict[str, Any]:
         if result.played
         else [],
         "findings": [finding_document(finding) for finding in result.findings],
-        "fixes": [
-            {
-                "id": proof.id,
-                **{exchange: trial.outcome for exchange, trial in proof.trials.items()},
-                "seen": proof.seen(),
-            }
-            for proof in result.proofs
-        ],
+        "fixes": [proof_document(proof) for proof in result.proofs],
+    }
+
+
+def proof_document(proof: Proof) -> dict[str, Any]:
+    """How a fix fared in each exchange, and what was seen."""
+    return {
+        "id": proof.id,
+        **{exchange: trial.outcome for exchange, trial in proof.trials.items()},
+        "seen": proof.seen(),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 
 from rich.console import Console
 from rich.padding import Padding
@@ -11,6 +12,8 @@ from rich.text import Text
 
 from udpkit.facts import Datagram, Endpoint, IcmpError
 from udpkit.facts.text import printable
+from udpkit.lab.experiment import Command, Experiment, Prints
+from udpkit.lab.play import Taken
 from udpkit.lab.prove import Proof
 from udpkit.lab.run import Result
 from udpkit.lab.sequence import icmp_name, payload
@@ -35,11 +38,12 @@ def show_result(out: Console, result: Result) -> None:
         for line in [
             *(f"sysctl {sysctl}={value}" for sysctl, value in plan.sysctls.items()),
             *(f"ip rule add {rule}" for rule in plan.rules),
+            *([f"dockerd {plan.docker.options}".rstrip()] if plan.docker else []),
             *plan.commands,
         ]:
             _line(out, f"{name}# {line}")
     for program in experiment.programs.values():
-        _line(out, f"{program.on}$ {program.run}")
+        _line(out, f"{program.on}$ {'strace ' if program.trace else ''}{program.run}")
     if result.played:
         for index, source in enumerate(result.played.case.sources):
             if source.kind == "pcap":
@@ -49,9 +53,19 @@ def show_result(out: Console, result: Result) -> None:
                     out.print(Padding(_sequence(messages), (0, 0, 0, 2)))
                 else:
                     _line(out, "nothing")
+        for name, calls in result.played.calls.items():
+            heading(out, f"System calls of {name} on UDP sockets, from strace")
+            for call in calls:
+                _line(out, call)
         if result.played.looks:
             heading(out, "UDP sockets, from the kernel's table")
             out.print(Padding(_sockets(result), (0, 0, 0, 2)))
+        if printed := [taken for taken in result.played.taken if isinstance(taken.step, Command | Prints)]:
+            heading(out, "Printed")
+            for head, group in groupby(printed, lambda taken: _who_printed(experiment, taken)):
+                _line(out, head)
+                for line in (line for taken in group for line in taken.seen):
+                    _line(out, f"  {line}")
         heading(out, "Findings")
         show_findings(out, result.findings)
     if result.proofs:
@@ -73,6 +87,38 @@ def show_outcome(out: Console, result: Result) -> None:
         f": {printable(result.reason)}" if result.reason else "",
     )
     out.print(line)
+
+
+def show_tables(out: Console, results: Sequence[Result]) -> None:
+    """For each file with cases what its columns say, a row for each case that ran."""
+    for name, rows in tables(results).items():
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+        columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+        for column in ["", *columns]:
+            table.add_column(Text(printable(column)))
+        for case, row in rows.items():
+            _row(table, case, *(row.get(column, "") for column in columns))
+        heading(out, printable(name))
+        out.print(Padding(table, (0, 0, 0, 2)))
+
+
+def tables(results: Iterable[Result]) -> dict[str, dict[str, dict[str, str]]]:
+    """Cells by file, case, and column."""
+    found: dict[str, dict[str, dict[str, str]]] = {}
+    for result in results:
+        name, _, case = result.experiment.name.partition(":")
+        if case and (cells := result.cells()):
+            found.setdefault(name, {})[case] = cells
+    return found
+
+
+def _who_printed(experiment: Experiment, taken: Taken) -> str:
+    match taken.step:
+        case Command(on, run):
+            return f"{on}# {run}"
+        case Prints(program):
+            return f"{program} on {experiment.programs[program].on}:"
+    return ""
 
 
 def _line(out: Console, text: str) -> None:

@@ -41,7 +41,7 @@ class _Widths:
 
 def _addresses(plan: HostPlan, name: str) -> str:
     interface = plan.interfaces[name]
-    kind = ["(bridge)"] if interface.kind == "bridge" else []
+    kind = [] if interface.kind == "cable" else [f"({interface.kind})"]
     return " ".join([*interface.addresses, *kind])
 
 
