@@ -529,7 +529,7 @@ def test_an_interface_with_an_evil_name_is_quoted() -> None:
 )
 def test_without_privilege_it_says_so_and_touches_nothing(arguments: list[str]) -> None:
     argv = [UDPKIT, "fix", *arguments]
-    if os.geteuid() == 0:
+    if is_real_root():
         argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", *argv]
     run = subprocess.run(
         argv, capture_output=True, text=True, timeout=TIMEOUT, check=False, env=environment()
