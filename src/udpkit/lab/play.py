@@ -296,7 +296,10 @@ class Player:
         """What strace saw of each traced program, which ends with this."""
         logs: dict[str, str] = {}
         for name, programs in self.traces.items():
-            programs[-1].stop(SIGNALS["KILL"])
+            try:  # strace itself blocks the signal, and writes down what there is until its program has ended
+                programs[-1].stop(SIGNALS["TERM"])
+            except TimedOut:
+                programs[-1].stop(SIGNALS["KILL"])
             logs[name] = "".join(program.errors.decode(errors="replace") for program in programs)
         return logs
 
