@@ -92,6 +92,14 @@ def test_a_program_that_has_ended_prints_nothing_more() -> None:
     assert "client has ended: bye" in str(result.reason)
 
 
+def test_what_was_seen_before_a_step_failed_is_shown() -> None:
+    result = outcome(changed(REFUSED, LINE, 'line = "exit 1"'))
+    assert result.result == "fail"
+    assert result.played
+    assert result.played.captures.keys() == {"server.eth0"}
+    assert [finding.code for finding in result.findings] == ["nobody-listens"]
+
+
 def test_a_program_that_was_killed_starts_again() -> None:
     again = '{ do = "stop", program = "client", signal = "KILL" }, { do = "start", program = "client" },'
     text = changed(REFUSED, '{ do = "type", program = "client", text = "one" },', again + again)

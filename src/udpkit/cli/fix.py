@@ -169,7 +169,8 @@ def attach(persist: bool, flows: int, connect: bool, **target: Any) -> int:
         keeper = Keeper(cgroup, flows, namespace, only=namespace is not None, connect=connect)
         with keeper:
             tell(keeper)
-            say(f"attached to {keeper.cgroup}")
+            whole = ", the cgroup of all programs that are in no other" if keeper.is_whole else ""
+            say(f"attached to {keeper.cgroup}{whole}")
             if persist:
                 ready(tells)
             keeper.keep(lambda: bool(caught))
@@ -258,6 +259,8 @@ def chosen(
         return cgroups.by_path(cgroup or "/"), None
     except (LookupError, ProcessLookupError) as error:
         raise Failure(str(error), USAGE) from error
+    except PermissionError as error:
+        raise Failure(f"{why_forbidden(error)}; {INSTEAD}", MISSING) from error
     except OSError as error:
         raise Failure(f"{error}; {INSTEAD}", MISSING) from error
 

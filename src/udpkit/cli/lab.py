@@ -212,7 +212,7 @@ def show_list(as_json: bool) -> int:
 def save(path: Path, results: Sequence[Result]) -> None:
     """Write every capture: to `path` if there is one, else beside it, named by experiment and interface."""
     captures = {
-        f"{result.experiment.name}-{wire}": data
+        f"{result.experiment.name.replace(':', '-')}-{wire}": data
         for result in results
         if result.played
         for wire, data in result.played.captures.items()

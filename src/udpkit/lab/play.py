@@ -92,6 +92,14 @@ class Played:
         return diagnose(self.case)
 
 
+class StepFailed(LabError):
+    """A step did not go as it must; `played` is what was seen until then."""
+
+    def __init__(self, why: str, played: Played) -> None:
+        super().__init__(why)
+        self.played = played
+
+
 def play(
     experiment: Experiment,
     *,
@@ -123,7 +131,10 @@ def play(
         player = Player(lab, experiment, programs or {}, cancels)
         try:
             for step in experiment.steps if steps is None else steps:
-                player.take(step)
+                try:
+                    player.take(step)
+                except (CommandFailed, TimedOut) as error:
+                    raise StepFailed(str(error), player.played()) from error
             return player.played()
         finally:
             player.end_fixes()

@@ -13,7 +13,7 @@ from udpkit.fixes import FIXES, advise
 from udpkit.lab.errors import LabError, LabUnavailable, Unfit
 from udpkit.lab.experiment import ExpectedFinding, Experiment, FixesPlan, Outcome, Sockets
 from udpkit.lab.patterns import first_unfound, fits
-from udpkit.lab.play import Played, play, socket_line
+from udpkit.lab.play import Played, StepFailed, play, socket_line
 from udpkit.lab.prove import NOT_TRIED, Proof, prove
 from udpkit.lab.sequence import line
 
@@ -58,6 +58,9 @@ def run(
         result.result, result.reason = "skip", str(missing)
     except LabUnavailable:
         raise
+    except StepFailed as failed:
+        result.result, result.reason, result.played = "fail", str(failed), failed.played
+        result.findings = [advise(finding) for finding in failed.played.findings()]
     except LabError as error:
         result.result, result.reason = "fail", str(error)
     result.seconds = time.monotonic() - started

@@ -153,6 +153,11 @@ class Keeper:
         return not is_there or (self._only is not None and not self._served)
 
     @property
+    def is_whole(self) -> bool:
+        """Whether this is the cgroup above all others."""
+        return self.cgroup == cgroups.mount()
+
+    @property
     def sentences(self) -> list[str]:
         """What could not be done."""
         said = [one.sentence for one in self._served.values() if one.sentence]
