@@ -80,6 +80,20 @@ def test_a_bad_file_is_refused_in_one_line_that_names_the_culprit(old: str, new:
     assert len(str(refusal.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "where"),
+    [
+        ('{ addresses = ["{address}/24"] }', '{ kind = "bond" }', "hosts.server.interfaces.eth0: "),
+        ("[hosts]\n", '[hosts]\nserver.color = "red"\n', "hosts.server: "),
+        ('run = "nc -ul {port}"', 'rnu = "nc -ul {port}"', "programs.server: "),
+    ],
+)
+def test_what_has_a_name_is_blamed_by_it(old: str, new: str, where: str) -> None:
+    with pytest.raises(BadExperiment) as refusal:
+        parse("x", changed(SILENT, old, new), {})
+    assert str(refusal.value).startswith(where)
+
+
 @pytest.mark.parametrize("key", ["values", "hosts", "expect"])
 def test_a_number_where_a_table_belongs_is_refused(key: str) -> None:
     with pytest.raises(BadExperiment, match=key):

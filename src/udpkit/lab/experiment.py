@@ -256,8 +256,30 @@ def _convert(name: str, tree: dict[str, Any], values: Mapping[str, str | int], c
         filled |= {"values": known, "cases": cases}
     except KeyError as error:
         raise BadExperiment(f"[values] does not have {error}") from error
+    _check_parts(filled)
     # Not strict: a placeholder that stands for a number is still text.
     return msgspec.convert({**filled, "name": name}, Experiment, strict=False)
+
+
+def _check_parts(tree: Mapping[str, Any]) -> None:
+    """What has a name is blamed by it; msgspec itself says `hosts[...]`."""
+    parts: list[tuple[str, dict[str, Any], type]] = []
+    for host, plan in _tables(tree.get("hosts")):
+        interfaces = _tables(plan.get("interfaces"))
+        parts += [(f"hosts.{host}.interfaces.{name}", part, Interface) for name, part in interfaces]
+        parts.append((f"hosts.{host}", plan, HostPlan))
+    parts += [(f"programs.{name}", plan, ProgramPlan) for name, plan in _tables(tree.get("programs"))]
+    for where, part, kind in parts:
+        try:
+            msgspec.convert(part, kind, strict=False)
+        except msgspec.ValidationError as error:
+            raise BadExperiment(f"{where}: {error}") from error
+
+
+def _tables(branch: Any) -> list[tuple[str, dict[str, Any]]]:
+    """The tables of a table, by name; what else there is is refused later."""
+    named = branch.items() if isinstance(branch, dict) else ()
+    return [(name, part) for name, part in named if isinstance(part, dict)]
 
 
 def _values(table: Any, where: str) -> dict[str, str | int]:
