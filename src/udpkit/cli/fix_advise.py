@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +86,7 @@ def advise(
             say(f"of {len(findings)} findings the first {MOST}; see --number")
         no_attach = why_no_attach()
         advised = [
-            (finding, on_host(namespace, lambda finding=finding: of_finding(finding, where, no_attach)))  # type: ignore[misc]
+            (finding, on_host(namespace, partial(of_finding, finding, where, no_attach)))
             for finding in findings[:MOST]
         ]
         shown = prove_all(namespace, advised, pid) if prove else []

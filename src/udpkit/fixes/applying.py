@@ -12,6 +12,7 @@ import shlex
 import subprocess
 import time
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
@@ -194,7 +195,7 @@ def settle(record: Record) -> None:
         shell(line)
 
 
-def in_place(step: Step, before: set[str] = frozenset()) -> bool:  # type: ignore[assignment]
+def in_place(step: Step, before: AbstractSet[str] = frozenset()) -> bool:
     if step.gone:
         return not _matches(step) & before
     status, output, _ = shell(step.asks)
