@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -14,7 +15,7 @@ import pytest
 from processes import descendants, parents
 
 from udpkit.evidence.programs import find
-from udpkit.lab import CommandFailed, Lab, ProgramMissing, docker, wait_until
+from udpkit.lab import CommandFailed, Lab, ProgramMissing, control, docker, wait_until
 from udpkit.lab.docker import image, start_engine
 
 missing = [name for name in [*docker.NEEDS, "nc"] if find(name) is None]
@@ -81,12 +82,16 @@ def test_nothing_is_left_when_its_owner_ends(then: str, tmp_path: Path) -> None:
     assert {read(pid, "cgroup") for pid in tree} - {""} == {Path("/proc/self/cgroup").read_text()}
     inside = {mount_namespace(pid) for pid in tree} - {mount_namespace(os.getpid()), ""}
     assert len(inside) >= 2  # the engine's and the container's
-    owner.communicate()
-    wait_until(
-        lambda: not tree & parents().keys(), timeout=10, what="the engine is still there", polling=True
-    )
+    with contextlib.ExitStack() as held:
+        for pid in tree:  # as long as somebody holds it, no new namespace gets the number of an old one
+            with contextlib.suppress(OSError):
+                held.enter_context(Path(f"/proc/{pid}/ns/mnt").open())
+        owner.communicate()
+        wait_until(
+            lambda: not tree & parents().keys(), timeout=10, what="the engine is still there", polling=True
+        )
+        assert not inside & {mount_namespace(pid) for pid in parents()}
     assert mounts() == before
-    assert not inside & {mount_namespace(pid) for pid in parents()}
     assert list(tmp_path.iterdir()) == []
 
 
@@ -108,6 +113,21 @@ def test_what_dockerd_refuses_is_one_line() -> None:
         pytest.raises(CommandFailed, match=r"^a: dockerd: .*unknown flag: --no-such-option$"),
     ):
         start_engine(lab.host("a"), ["nc"], "--no-such-option")
+
+
+@needs_docker
+def test_a_dockerd_that_is_still_ending_is_the_one_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sockets close before it has ended, so the import is refused first."""
+    ending = tmp_path / "dockerd"
+    ending.write_text(
+        "#!/bin/sh\ntrap 'echo no space left >&2; exit 1' TERM\nexec 3<&-\nwhile :; do sleep 0.05; done\n"
+    )
+    ending.chmod(0o755)
+    monkeypatch.setattr(control, "SEARCH_PATH", f"{tmp_path}:{control.SEARCH_PATH}")
+    with Lab(user_namespace=True) as lab, pytest.raises(CommandFailed, match=r"^a: dockerd: no space left$"):
+        start_engine(lab.host("a"), ["nc"])
 
 
 def test_a_program_for_the_image_that_is_not_installed_is_named() -> None:
