@@ -20,7 +20,7 @@ from udpkit.evidence.programs import output
 from udpkit.facts.text import in_one_line
 from udpkit.lab import Lab, LabError, ProgramMissing
 from udpkit.lab.multihomed import Matrix, Plan, Port, build, on_stage, remedies
-from udpkit.lab.servers import SERVERS, Server
+from udpkit.lab.servers import PRIVATE_RUN, SERVERS, Server
 from udpkit.lab.servers import prepare as prepared
 from udpkit.probe.payload import payload_for, payload_of
 from udpkit.probe.protocols import PROTOCOLS
@@ -81,6 +81,28 @@ OPENVPN = (
     "openvpn --dev tun --proto udp --port 1194 --mode server --tls-server --keepalive 10 60 --dh none "
     "--ca {dir}/cert.pem --cert {dir}/cert.pem --key {dir}/key.pem"
 )
+# A client of its own for each handshake; it is content when that is done.
+WIREGUARD = """
+[ -n "$2" ] || exec unshare --mount sh "$0" "$1" mounted
+mount -t tmpfs none /run
+wireguard-go -f wg1 &
+until [ -S /run/wireguard/wg1.sock ]; do sleep 0.02; done
+wg set wg1 private-key {dir}/client peer "$(wg pubkey <{dir}/server)" allowed-ips 10.9.0.1/32 \\
+  endpoint "$1" persistent-keepalive 1
+ip link set wg1 up
+for _ in $(seq 100); do
+  wg show wg1 latest-handshakes | grep -q '[1-9]$' && done=yes && break
+  sleep 0.02
+done
+kill $!
+[ -n "$done" ]
+"""
+# Enter ends what the server runs, and with it server and client. Each server has a key of its own.
+MOSH = """
+until [ -s {dir}/said ]; do sleep 0.02; done
+export LANG=C.UTF-8 TERM=xterm MOSH_KEY=$(sed -n 's/^MOSH CONNECT [0-9]* //p' {dir}/said)
+timeout 2 script -qec "stty rows 24 cols 80; exec mosh-client $1 $2" /dev/null <{dir}/enter && rm {dir}/said
+"""
 
 ENTRIES = (
     Entry("dnsmasq", SERVERS["dnsmasq"]),
@@ -146,9 +168,18 @@ ENTRIES = (
     Entry("strongswan (charon)", SERVERS["charon"]),
     Entry("xl2tpd", SERVERS["xl2tpd"]),
     Entry(
-        "wireguard",
-        Server("wireguard-tools", 51820, "wg"),
-        why="part of the kernel; its handshake takes keys on both sides",
+        "wireguard-go",
+        Server(
+            "wireguard-go",
+            51820,
+            "wireguard-go -f wg0 & until [ -S /run/wireguard/wg0.sock ]; do sleep 0.02; done; "
+            "wg set wg0 listen-port 51820 private-key {dir}/server "
+            "peer $(wg pubkey <{dir}/client) allowed-ips 10.9.0.2/32; ip link set wg0 up; wait",
+            files={"ask": WIREGUARD},
+            prepare=("wg genkey >{dir}/server", "wg genkey >{dir}/client"),
+            mounts=(PRIVATE_RUN,),
+        ),
+        client=("sh", "{dir}/ask", "{host}:{port}"),
     ),
     Entry("osmo-ggsn", SERVERS["osmo-ggsn"]),
     Entry("memcached -U", SERVERS["memcached"]),
@@ -168,8 +199,13 @@ ENTRIES = (
     ),
     Entry(
         "mosh",
-        Server("mosh", 60001, "mosh-server"),
-        why="each session has a key of its own, so its server answers one client",
+        Server(
+            "mosh",
+            60001,
+            "env LANG=C.UTF-8 mosh-server new -p 60001 -- sh -c 'read end' >{dir}/said",
+            files={"ask": MOSH, "enter": "\n"},
+        ),
+        client=("sh", "{dir}/ask", "{address}", "{port}"),
     ),
     Entry(
         "iperf3",
@@ -281,7 +317,7 @@ def tested(entry: Entry, own: Path) -> Matrix:
             command=command,
             ports=[server.port],
             payload=(lambda _: payload_of(protocol)) if protocol else payload_for,
-            client=entry.client,
+            client=[word.replace("{dir}", str(own)) for word in entry.client],
             typed=entry.typed,
         )
         return on_stage(stage, plan)

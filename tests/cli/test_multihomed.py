@@ -183,19 +183,30 @@ def test_a_payload_of_ones_own_and_several_ports() -> None:
     assert "port 5000" not in run.stdout
 
 
+CLIENT = (
+    f'{sys.executable} -c "import socket; '
+    "i = socket.getaddrinfo('{address}', {port}, type=socket.SOCK_DGRAM)[0]; "
+    "s = socket.socket(*i[:3]); s.settimeout(1); s.sendto(b'x', i[4]); "
+    'assert s.recvfrom(9)[1][0] == i[4][0]"'
+)
+
+
 def test_a_program_as_the_client() -> None:
-    client = (
-        f'{sys.executable} -c "import socket; s = socket.create_connection; '
-        "i = socket.getaddrinfo('{address}', {port}, type=socket.SOCK_DGRAM)[0]; "
-        "s = socket.socket(*i[:3]); s.settimeout(9); s.sendto(b'x', i[4]); "
-        'assert s.recvfrom(9)[1][0] == i[4][0]"'
-    )
-    one = outcome_of("--client", client, "--", *python(ANSWER, "::"))
+    one = outcome_of("--client", CLIENT, "--", *python(ANSWER, "::"))
     assert one.status == 1
     assert {each["client"] for each in one.requests} == {"client"}
     by_address = one.outcomes([PREFERRED, "192.0.2.9"])
     assert by_address == {PREFERRED: {"right"}, "192.0.2.9": {"wrong"}}
     assert "AssertionError" in str([each["note"] for each in one.requests])
+
+
+def test_a_program_as_the_client_of_a_server_that_ends_after_each_answer() -> None:
+    server = python(f"{ANSWER}; sys.exit()", "0.0.0.0")
+    one = outcome_of("--client", CLIENT, "--port", "5000", "--", *server)
+    assert one.document["notes"] == ["it ends after a request, and was started anew"]
+    others = [address for address in FOUR if address != PREFERRED]
+    assert one.outcomes(FOUR) == {PREFERRED: {"right"}, **all_are("wrong", others)}
+    assert one.outcomes(SIX) == all_are("absent", SIX)
 
 
 @pytest.mark.parametrize(

@@ -113,13 +113,16 @@ class Serving:
         except TimedOut as late:
             self._complain_if_ended()
             raise NoPort(f"the server opened no port {port} within {START:g} s") from late
+        self._first[port] = {one.local for one in self.sockets() if one.local.port == port}
 
     def first(self, port: int) -> set[Endpoint]:
         """Where it waited on this port at first."""
         return self._first.get(port, set())
 
     def is_back(self, port: int) -> bool:
-        """Its sockets on this port are as they were at first."""
+        """Its sockets on this port are as they were at first; of one that waits over TCP, that it runs."""
+        if not self.first(port):
+            return self.program.status is None
         return self.first(port) <= {one.local for one in self.sockets()}
 
     def come_back(self, port: int, *, patience: float = BACK) -> bool:

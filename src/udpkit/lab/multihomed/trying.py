@@ -190,11 +190,12 @@ class _Test:
     def came_too_late(self, one: _Try, port: int) -> bool:
         """The request met a server that was on its way out, as those for one client are."""
         request, serving = one.request, self.serving
-        if request is None or request.answers or serving.is_back(port):
+        if one.answers or (request and request.answers) or serving.is_back(port):
             return False
-        if not request.refused and not serving.ended():
+        if not (request and request.refused) and not serving.ended():
             return False
-        self.listener.forget(request)
+        if request:
+            self.listener.forget(request)
         return True
 
     def have_a_server(self, port: int) -> None:
@@ -320,14 +321,25 @@ class _Test:
         arrived.sort(key=lambda each: each[0] == one.asked)  # what came from elsewhere decides
         one.answers = [(source, payload, 0.0) for source, _, payload in arrived]
         one.client_ports = [port for _, port, _ in arrived]
+        self.answered |= bool(arrived)
         one.outcome = judge(
             one.asked,
             [source for source, _, _ in one.answers],
-            refused="refused" in one.note.lower(),
+            refused="refused" in one.note.lower() or self.nobody_waits(one.asked),
             listens=one.listens,
             status=client.status if over else 1,
         )
         client.close()
+
+    def nobody_waits(self, asked: Endpoint) -> bool:
+        """The server has sockets on this port, and none can take what comes to `asked`."""
+        waits = self.serving.first(asked.port)
+        versions = {6, asked.address.version}  # a wildcard IPv6 socket may take IPv4
+        return bool(waits) and not any(
+            local.address == asked.address
+            or (local.address.is_unspecified and local.address.version in versions)
+            for local in waits
+        )
 
     @staticmethod
     def end(program: Program) -> None:
