@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import IO
 
 import pytest
 from processes import descendants, parents
@@ -31,9 +33,9 @@ print("ready", flush=True)
 """
 
 
-def namespaces_of(pids: Iterable[int]) -> set[str]:
-    """The network namespaces in which processes are, or which they hold open."""
-    found = set()
+def namespaces_of(pids: Iterable[int]) -> dict[str, Path]:
+    """The network namespaces in which processes are, or which they hold open, each with a way to it."""
+    found = {}
     for pid in pids:
         for link in [Path(f"/proc/{pid}/ns/net"), *_listing(Path(f"/proc/{pid}/fd"))]:
             try:
@@ -41,8 +43,18 @@ def namespaces_of(pids: Iterable[int]) -> set[str]:
             except OSError:
                 continue
             if target.startswith("net:"):
-                found.add(target)
+                found[target] = link
     return found
+
+
+def held(pids: Iterable[int]) -> dict[str, IO[str]]:
+    """Their network namespaces, opened: as long as we hold one, no new one gets its number."""
+    opened = {}
+    for name, way in namespaces_of(pids).items():
+        if name != OUR_NAMESPACE:
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                opened[name] = way.open()
+    return opened
 
 
 def _listing(folder: Path) -> list[Path]:
@@ -52,7 +64,7 @@ def _listing(folder: Path) -> list[Path]:
         return []
 
 
-def start_owner(then: str, cwd: Path) -> tuple[subprocess.Popen[str], set[int], set[str]]:
+def start_owner(then: str, cwd: Path) -> tuple[subprocess.Popen[str], set[int], dict[str, IO[str]]]:
     """Start a process that owns a lab; returns it with the lab's processes and namespaces."""
     owner = subprocess.Popen(
         [sys.executable, "-c", OWNER + then],
@@ -64,19 +76,20 @@ def start_owner(then: str, cwd: Path) -> tuple[subprocess.Popen[str], set[int], 
     assert owner.stdout is not None
     assert owner.stdout.readline() == "ready\n"
     tree = {owner.pid} | descendants(owner.pid)
-    inside = namespaces_of(tree) - {OUR_NAMESPACE}
+    inside = held(tree)
     assert len(tree) >= 6
     assert len(inside) == 2
     return owner, tree - {owner.pid}, inside
 
 
-def assert_gone(pids: set[int], namespaces: set[str]) -> None:
-    wait_until(
-        lambda: not pids & parents().keys() and not namespaces & namespaces_of(parents().keys()),
-        timeout=10,
-        what="processes or namespaces of the lab are still there",
-        polling=True,
-    )
+def assert_gone(pids: set[int], namespaces: dict[str, IO[str]]) -> None:
+    def is_gone() -> bool:
+        others = parents().keys() - {os.getpid()}
+        return not pids & others and not namespaces.keys() & namespaces_of(others).keys()
+
+    wait_until(is_gone, timeout=10, what="processes or namespaces of the lab are still there", polling=True)
+    for namespace in namespaces.values():
+        namespace.close()
 
 
 ENDINGS = {
@@ -120,7 +133,7 @@ def test_the_story_killed_in_the_middle_leaves_nothing(packets: int, tmp_path: P
 
     wait_until(has_got_there, timeout=20, what="the story did not start", polling=True)
     seen |= descendants(story.pid)
-    namespaces = namespaces_of(seen) - {OUR_NAMESPACE}
+    namespaces = held(seen)
     story.kill()
     assert story.wait() == -signal.SIGKILL
     assert_gone(seen - {story.pid}, namespaces)
