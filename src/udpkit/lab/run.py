@@ -59,7 +59,8 @@ def run(
     except LabUnavailable:
         raise
     except StepFailed as failed:
-        result.result, result.reason, result.played = "fail", str(failed), failed.played
+        result.result, result.played = "fail", failed.played
+        result.reason = "; ".join(_with_ended([str(failed)], failed.played))
         result.findings = [advise(finding) for finding in failed.played.findings()]
     except LabError as error:
         result.result, result.reason = "fail", str(error)
@@ -89,9 +90,15 @@ def _run(result: Result, with_fixes: bool, progress: Callable[[int, int], object
     else:
         result.findings = [advise(finding) for finding in result.findings]
     if differences:
-        result.result, result.reason = "fail", "; ".join(differences)
+        result.result, result.reason = "fail", "; ".join(_with_ended(differences, result.played))
     elif notes := [*result.played.notes, *dict.fromkeys(untried)]:
         result.reason = "; ".join(notes)
+
+
+def _with_ended(reasons: list[str], played: Played) -> list[str]:
+    """Why it failed, and the programs that ended with an error, which may be why; each thing once."""
+    untold = [ended for ended, last in played.ended.items() if not any(last in reason for reason in reasons)]
+    return reasons + untold
 
 
 def _fixable(plan: FixesPlan, findings: Sequence[Finding]) -> Finding | None:
@@ -120,7 +127,7 @@ def _differences(experiment: Experiment, played: Played, findings: Sequence[Find
         if fitting := next((one for one in expected if _fits(one, finding)), None):
             expected.remove(fitting)
         else:
-            yield f"unexpected finding {finding.code}: {finding.summary}"
+            yield f"unexpected finding {finding.code}: {finding.summary.rstrip('.')}"
     for missing in expected:
         yield f"missing finding {missing.code} ({missing.client} > {missing.server}, actual {missing.actual})"
 
