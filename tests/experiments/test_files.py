@@ -76,6 +76,11 @@ BAD = {
         'do = "say", column = "first", ',
         "step 4, column “first”: only a file with [cases]",
     ),
+    "said to who prints more than the line": (
+        'run = "nc -ul {port}"',
+        'run = "talk serve --who 0.0.0.0 {port}"',
+        "step 4: server prints its lines with --who",
+    ),
     "a case of its own": ("title =", 'case = "one"\ntitle =', "case"),
     "bad TOML": ("[programs]", "[programs", "line"),
     "TOML nested too deeply": ("title =", f"x = {'[' * 5000}\ntitle =", "nested"),
@@ -106,7 +111,7 @@ PATTERNS = {
     "of a call": (
         "findings = []",
         'findings = []\ncalls.server = ["recfrom(*"]',
-        "expect.calls.server, pattern 1: “recfrom(*”: recfrom is no call on a UDP socket that is watched: did",
+        "expect.calls.server, pattern 1: “recfrom(*”: recfrom is no call on a UDP socket that is watched:",
     ),
     "of a socket": (
         ' unconnected"',
@@ -196,6 +201,33 @@ def test_a_bad_file_is_refused_in_one_line_that_names_the_culprit(old: str, new:
         ('{ addresses = ["{address}/24"] }', '{ kind = "bond" }', "hosts.server.interfaces.eth0: "),
         ("[hosts]\n", '[hosts]\nserver.color = "red"\n', "hosts.server: "),
         ('run = "nc -ul {port}"', 'rnu = "nc -ul {port}"', "programs.server: "),
+        (
+            'do = "say", ',
+            'do = "say", tow = 1, ',
+            "step 4: Object contains unknown field `tow`: did you mean to?",
+        ),
+        ('do = "sockets"', 'do = "socket"', "step 2: do = “socket” is no step: did you mean sockets?"),
+        ('do = "sockets"', "do = []", "step 2: do = “[]” is no step: there is: command, end, prints, "),
+        (
+            "findings =",
+            "finding =",
+            "expect: Object contains unknown field `finding`: did you mean findings?",
+        ),
+        (
+            "capture =",
+            "captures =",
+            "Object contains unknown field `captures`: did you mean capture or cases?",
+        ),
+        (
+            "findings = []",
+            '[[expect.findings]]\ncode = "nobody-listens"\nclients = "*"',
+            "expect.findings, number 1: Object contains unknown field `clients`: did you mean client?",
+        ),
+        (
+            '{ addresses = ["{address}/24"] }',
+            '{ addresses = ["{address}/24"], link = "client.eth0" }',
+            "server.eth0 is the end of 2 cables",
+        ),
     ],
 )
 def test_what_has_a_name_is_blamed_by_it(old: str, new: str, where: str) -> None:

@@ -267,6 +267,7 @@ def test_a_program_that_is_not_installed_skips() -> None:
 
 
 START_CLIENT = '{ do = "start", program = "client" }'
+PRINTS = '{ do = "prints", program = "client", text = "steady" }'
 MISSPELT = {
     "in a program": (
         "nc -u {address}",
@@ -315,6 +316,37 @@ def test_a_program_that_ends_at_once_with_an_error_is_named_where_it_fails(
     assert result.result == "fail"
     assert f"server on server ({line}) ended by itself with status 3: {words}" in str(result.reason)
     assert "client on client" not in str(result.reason)
+
+
+def test_what_was_printed_instead_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("udpkit.lab.play.PATIENCE", 0.5)
+    line = "sh -c 'echo ready; echo stready; cat'"
+    text = changed(changed(SILENT, "nc -u {address} {port}", line), START_CLIENT, f"{START_CLIENT}, {PRINTS}")
+    result = run(parse("mine", text, {}))
+    assert result.reason == "client did not print “steady” (waited 0.5 s); it printed ready / stready"
+
+
+def test_a_long_datagram_does_not_fill_the_reason() -> None:
+    first = "x" * 1000
+    result = run(parse("mine", changed(SILENT, "UDP {first}", "UDP y*"), {"first": first}))
+    assert f"56789 UDP {'x' * 100}" in str(result.reason)
+    assert len(str(result.reason)) < 400
+
+
+def test_an_interface_may_be_called_like_a_word_of_ips_and_captured_where_a_command_makes_it() -> None:
+    text = SILENT.replace("server.eth0", "server.dev").replace(
+        "server.interfaces.eth0", "server.interfaces.dev"
+    )
+    text = changed(
+        text,
+        "\n[programs]",
+        'server.commands = ["ip link add name up.5 type bridge"]\n[programs]',
+    )
+    text = changed(text, 'capture = ["server.dev"]', 'capture = ["server.dev", "server.up.5"]')
+    result = run(parse("mine", text, {}))
+    assert (result.result, result.reason) == ("pass", None)
+    assert result.played
+    assert [source.path for source in result.played.case.sources][:2] == ["server.dev", "server.up.5"]
 
 
 def test_what_a_step_has_ended_or_waited_for_is_not_blamed() -> None:

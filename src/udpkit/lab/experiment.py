@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from ipaddress import ip_interface
 from pathlib import Path
@@ -32,7 +33,14 @@ BUILT_IN = Path(__file__).with_name("experiments")
 NAMES = {"host": re.compile(r"[\w-]+", re.ASCII), "interface": re.compile(r"[\w-]{1,15}", re.ASCII)}
 """What may be called how: the kernel's limit for interfaces, less what has a meaning in `host.interface`."""
 
+WORD = re.compile(r"[^\w.-]+", re.ASCII)
+"""What is between the words of a shell line."""
+
 Port = Annotated[int, Meta(ge=1, le=65535)]
+
+OWN = {"name", "case"}
+"""Fields of an experiment that its file does not say."""
+UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 
 Fate = Literal["heard", "refused", "lost"]
 """What became of a line: printed by the other program, refused with an ICMP error, or neither."""
@@ -139,6 +147,11 @@ class Command(Struct, forbid_unknown_fields=True, tag_field="do", tag="command")
 Step = Start | Say | Type | Prints | Sockets | End | Stop | Command
 
 
+STEPS: dict[str, type[Struct]] = {
+    str(kind.__struct_config__.tag): kind for kind in (Start, Say, Type, Prints, Sockets, End, Stop, Command)
+}
+
+
 class ExpectedFinding(Struct, forbid_unknown_fields=True):
     """A finding; the addresses are patterns (`172.17.0.3:*`)."""
 
@@ -235,9 +248,10 @@ def parse(name: str, text: str, values: Mapping[str, str | int], case: str = "")
     try:
         experiment = _convert(name, tomllib.loads(text), values, case)
         _check_names(experiment)
+        _check_cables(experiment)
         _check_addresses(experiment)
         _check_lines(experiment)
-        _check_columns(experiment)
+        _check_steps(experiment)
         if case or not experiment.cases:  # else it is not what runs: its cases fill in its values
             _check_patterns(experiment)
     except RecursionError as error:
@@ -258,7 +272,7 @@ def _convert(name: str, tree: dict[str, Any], values: Mapping[str, str | int], c
     _refuse_unknown(values, known)
     if case:
         name, known = f"{name}:{case}", known | cases[case]
-    if own := {"name", "case"} & tree.keys():
+    if own := OWN & tree.keys():
         raise BadExperiment(
             f"unknown field `{own.pop()}`: the file's name is the experiment's, and [cases] has cases"
         )
@@ -271,23 +285,46 @@ def _convert(name: str, tree: dict[str, Any], values: Mapping[str, str | int], c
     except KeyError as error:
         raise BadExperiment(f"[values] does not have {error}") from error
     _check_parts(filled)
-    # Not strict: a placeholder that stands for a number is still text.
-    return msgspec.convert({**filled, "name": name, "case": case}, Experiment, strict=False)
+    try:  # not strict: a placeholder that stands for a number is still text
+        return msgspec.convert({**filled, "name": name, "case": case}, Experiment, strict=False)
+    except msgspec.ValidationError as error:
+        raise BadExperiment(f"{error}{_near_field(error, Experiment)}") from error
 
 
 def _check_parts(tree: Mapping[str, Any]) -> None:
-    """What has a name is blamed by it; msgspec itself says `hosts[...]`."""
-    parts: list[tuple[str, dict[str, Any], type]] = []
+    """What has a name or a number is blamed by it; msgspec itself says `hosts[...]`, and counts from 0."""
+    parts: list[tuple[str, dict[str, Any], type[Struct]]] = []
     for host, plan in _tables(tree.get("hosts")):
         interfaces = _tables(plan.get("interfaces"))
         parts += [(f"hosts.{host}.interfaces.{name}", part, Interface) for name, part in interfaces]
         parts.append((f"hosts.{host}", plan, HostPlan))
     parts += [(f"programs.{name}", plan, ProgramPlan) for name, plan in _tables(tree.get("programs"))]
+    for step, part in _tables(_numbered("step", tree.get("steps"))):
+        if (do := str(part.get("do", ""))) not in STEPS:
+            raise BadExperiment(f"{step}: do = “{do}” is no step: {near_or_all(do, STEPS)}")
+        parts.append((step, part, STEPS[do]))
+    for _, expect in _tables({"": tree.get("expect")}):
+        findings = _tables(_numbered("expect.findings, number", expect.get("findings")))
+        parts += [(finding, part, ExpectedFinding) for finding, part in findings]
+        parts.append(("expect", expect, Expect))
     for where, part, kind in parts:
         try:
             msgspec.convert(part, kind, strict=False)
         except msgspec.ValidationError as error:
-            raise BadExperiment(f"{where}: {error}") from error
+            raise BadExperiment(f"{where}: {error}{_near_field(error, kind)}") from error
+
+
+def _near_field(error: msgspec.ValidationError, kind: type[Struct]) -> str:
+    """What an unknown field may be meant to be."""
+    unknown = UNKNOWN_FIELD.fullmatch(str(error))
+    return f": {near_or_all(unknown[1], {*kind.__struct_fields__} - OWN)}" if unknown else ""
+
+
+def _numbered(what: str, branch: Any) -> dict[str, Any]:
+    """The elements of a list by their numbers, as people count."""
+    return {
+        f"{what} {number}": part for number, part in enumerate(branch if isinstance(branch, list) else (), 1)
+    }
 
 
 def _tables(branch: Any) -> list[tuple[str, dict[str, Any]]]:
@@ -334,8 +371,18 @@ def _check_names(experiment: Experiment) -> None:
     ]
     loopbacks = [f"{host}.lo" for host in hosts]  # every host has one (errors about its own datagrams)
     bridges = [f"{host}.docker0" for host, plan in hosts.items() if plan.docker]  # their engines make them
+    made = {
+        f"{host}.{word}"
+        for host, plan in hosts.items()
+        for line in plan.commands
+        for word in re.split(WORD, line)
+    }
     used += [("link", "interface", name, wires) for name in far_ends]
-    used += [("capture", "interface", name, [*wires, *loopbacks, *bridges]) for name in experiment.capture]
+    used += [
+        ("capture", "interface", name, [*wires, *loopbacks, *bridges])
+        for name in experiment.capture
+        if name not in made  # `ip link add tunnel …`
+    ]
     started: list[str] = []
     for number, step in enumerate(experiment.steps, start=1):
         where = f"step {number}"
@@ -406,10 +453,15 @@ def _check_addresses(experiment: Experiment) -> None:
                     raise BadExperiment(f"{host}.{name}: {address} lacks its prefix, such as {address}/24")
 
 
-def _check_columns(experiment: Experiment) -> None:
+def _check_steps(experiment: Experiment) -> None:
     for number, step in enumerate(experiment.steps, start=1):
         if not experiment.cases and (column := getattr(step, "column", "")):
             raise BadExperiment(f"step {number}, column “{column}”: only a file with [cases] has a table")
+        if isinstance(step, Say) and step.fate == "heard":
+            name, *flags = shlex.split(experiment.programs[step.to].run)
+            if name == "talk" and "--who" in flags and not {"--connect", "--tcp"} & {*flags}:
+                how = "“say” waits for the line alone; take “type” and “prints”"
+                raise BadExperiment(f"step {number}: {step.to} prints its lines with --who: {how}")
 
 
 def _check_patterns(experiment: Experiment) -> None:
@@ -465,6 +517,26 @@ def _hosts(experiment: Experiment) -> impossible.Hosts:
     lines = [*(line for line, _ in _lines(experiment)), *typed]
     engines = any(plan.docker for plan in experiment.hosts.values())
     return impossible.Hosts(Addresses.of(interfaces, lines, engines=engines), by_name)
+
+
+def _check_cables(experiment: Experiment) -> None:
+    """Only one of the two ends says so; a bridge has a port for each cable."""
+    kinds = {
+        f"{host}.{name}": interface.kind
+        for host, plan in experiment.hosts.items()
+        for name, interface in plan.interfaces.items()
+    }
+    ends = [
+        end
+        for host, plan in experiment.hosts.items()
+        for name, interface in plan.interfaces.items()
+        if interface.link and interface.kind != "macvlan"
+        for end in (f"{host}.{name}", interface.link)
+        if kinds[end] == "cable"
+    ]
+    for end, count in Counter(ends).items():
+        if count > 1:
+            raise BadExperiment(f"{end} is the end of {count} cables; only one end of a cable has a link")
 
 
 def _lines(experiment: Experiment) -> Iterator[tuple[str, bool]]:

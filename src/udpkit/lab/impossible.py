@@ -1,7 +1,7 @@
 """Patterns of experiments that no line can fit, whatever the hosts do.
 
-Each function takes a pattern and answers None, or why nothing fits it and what would be right. A `*` may stand
-for a part of a word, for how a line begins, or for how it ends: what it hides is never blamed.
+Each function takes a pattern and answers None, or why nothing fits it and what is right. A `*` stands for
+a part of a word, for how a line begins, or for how it ends: what it hides is never blamed.
 """
 
 from __future__ import annotations

@@ -44,6 +44,9 @@ LOST = 0.5
 SIGNALS = {"TERM": signal.SIGTERM, "KILL": signal.SIGKILL, "INT": signal.SIGINT}
 PATIENCE = 30.0
 """Seconds that a step's shell line may take."""
+LONGEST = 200
+LAST = 5
+"""Characters of a line, and lines, that are told of what a program printed."""
 
 STRACE = "strace -f -ttt -yy -s 256 -e trace=%network,read,write,close -o /dev/fd/9"
 WATCHED = ["sh", "-c", f'command -v strace >&2 || exit 127; exec {STRACE} "$@" 9>&2 2>&1', "sh"]
@@ -75,7 +78,7 @@ class Played:
 
     `captures` are pcap files by `host.interface`; `said` has an entry for each Say; `calls` the system calls
     on UDP sockets of each traced program. `unexpected` is in words what steps did not find, `ended` which
-    programs ended by themselves with an error that no step waited for, with the last words of each.
+    programs ended by themselves with an error that no step waited for, with the words of each.
     """
 
     case: Case
@@ -197,7 +200,7 @@ class Player:
                 seen = [self.said[-1][1]]
             case Type(name, text):
                 if not self.running[name].type(f"{text}\n".encode()):
-                    raise CommandFailed(f"{name} has ended: {self.last_words(name)}")
+                    raise CommandFailed(f"{name} has ended: {self.words(name)}")
             case Prints():
                 seen = [self.prints(step)]
             case Sockets(on):
@@ -234,7 +237,10 @@ class Player:
                 raise ProgramMissing("strace")
             self.traces.setdefault(step.program, []).append(program)
         if step.port is not None:
-            host.wait_for_port(step.port, program)
+            try:
+                host.wait_for_port(step.port, program)
+            except CommandFailed as error:
+                raise CommandFailed(f"{step.program} has ended: {self.words(step.program)}") from error
 
     def prints(self, step: Prints) -> str:
         """Wait for the line that fits the pattern; what came before it is passed over."""
@@ -245,13 +251,18 @@ class Player:
             lines = _lines(bytes(program.output) + bytes(errors))
             if (place := first_fit(step.text, lines, self.found[step.program])) is None:
                 if program.status is not None:
-                    raise CommandFailed(f"{step.program} has ended: {self.last_words(step.program)}")
+                    raise CommandFailed(f"{step.program} has ended: {self.words(step.program)}")
                 return None
             self.found[step.program] = place + 1
             return lines[place]
 
         what = f"{step.program} did not print “{step.text}”"
-        return wait_until(fitting, [program], timeout=PATIENCE, what=what)
+        try:
+            return wait_until(fitting, [program], timeout=PATIENCE, what=what)
+        except TimedOut as error:
+            rest = _lines(bytes(program.output) + bytes(errors))[self.found[step.program] :]
+            last = " / ".join(line[:LONGEST] for line in rest[-LAST:])
+            raise TimedOut(f"{error}; it printed {last or 'nothing'}") from error
 
     def command(self, step: Command) -> list[str]:
         program = self.lab.hosts[step.on].fed("", "sh", "-c", step.run, timeout=PATIENCE)
@@ -325,29 +336,27 @@ class Player:
         return logs
 
     def ended_by_themselves(self) -> dict[str, str]:
-        """What there is to say of each, and its last words; not those that a step has ended, or waited for.
-
-        Who is called wrongly may say so first, before the usage, and who fails last, after the traceback.
-        """
+        """What there is to say of each, and its words; not of those that a step has ended, or waited for."""
         told: dict[str, str] = {}
         for name, program in self.running.items():
             program.drain()
             if program.status and name not in self.dismissed:
-                said = program.output if self.plans[name].trace else program.errors or program.output
-                first = next((line for line in _lines(bytes(said)) if line.strip()), "")
-                last = self.last_words(name)
-                words = last if first in ("", last) else f"{first} … {last.strip()}"
+                words = self.words(name)
                 line = f"{name} on {self.plans[name].on} ({self.lines[name]})"
-                told[f"{line} ended by itself with status {program.status}: {words}"] = last
+                told[f"{line} ended by itself with status {program.status}: {words}"] = words
         return told
 
-    def last_words(self, name: str) -> str:
-        """What a traced program says of its errors comes with its output; strace has the place of them."""
+    def words(self, name: str) -> str:
+        """The first and last line of a program's errors, else of its output, else its exit status.
+
+        Who is called wrongly may say so first, before the usage, and who fails last, after a traceback. What
+        a traced program says of its errors comes with its output; strace has the place of them.
+        """
         program = self.running[name]
-        if not self.plans[name].trace:
-            return program.last_words()
-        lines = _lines(bytes(program.output))
-        return lines[-1] if lines else f"exit status {program.status}"
+        said = program.output if self.plans[name].trace else program.errors or program.output
+        lines = [line.strip()[:LONGEST] for line in _lines(bytes(said)) if line.strip()]
+        ends = dict.fromkeys([lines[0], lines[-1]]) if lines else [f"exit status {program.status}"]
+        return " … ".join(ends)
 
     def played(self) -> Played:
         ended = self.ended_by_themselves()

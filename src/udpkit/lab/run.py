@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from udpkit.diagnosis import Finding
+from udpkit.facts.text import in_one_line
 from udpkit.fixes import FIXES, advise
 from udpkit.lab.errors import LabError, LabUnavailable, Unfit
 from udpkit.lab.experiment import ExpectedFinding, Experiment, FixesPlan, Outcome, Sockets
@@ -16,6 +17,9 @@ from udpkit.lab.patterns import first_unfound, fits
 from udpkit.lab.play import Played, StepFailed, play, socket_line
 from udpkit.lab.prove import NOT_TRIED, Proof, prove
 from udpkit.lab.sequence import line
+
+LONGEST_SEEN = 200
+"""Characters that a reason shows of a line; a datagram may have 65507."""
 
 
 @dataclass(slots=True)
@@ -143,7 +147,9 @@ def _first_difference(what: str, patterns: Sequence[str], texts: Sequence[str]) 
     """At most one: where the texts are not as the patterns say, what comes after rarely is."""
     for number, (pattern, text) in enumerate(itertools.zip_longest(patterns, texts), start=1):
         if pattern is None or text is None or not fits(pattern, text):
-            yield f"{what} {number}: {text or 'none'}, expected {pattern or 'none'}"
+            seen = "none" if text is None else in_one_line(text)
+            seen = seen if len(seen) <= LONGEST_SEEN else f"{seen[:LONGEST_SEEN]}…"
+            yield f"{what} {number}: {seen}, expected {'none' if pattern is None else pattern}"
             return
 
 
