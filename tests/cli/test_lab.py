@@ -112,7 +112,7 @@ def test_a_missing_program_ends_with_5_and_is_named(tmp_path: Path) -> None:
     path.write_text(changed(SILENT, "nc -ul {port}", "no-such-program"))
     run = udpkit("lab", path)
     assert (run.returncode, run.stderr) == (5, "")
-    assert re.search(r"^mine: skipped \(.*\): no-such-program is not installed$", run.stdout, re.MULTILINE)
+    assert re.search(r"^mine: skipped \(.*\): no-such-program is not installed \(", run.stdout, re.MULTILINE)
 
 
 def test_a_file_of_ones_own_may_try_fixes(tmp_path: Path) -> None:
@@ -124,6 +124,44 @@ def test_a_file_of_ones_own_may_try_fixes(tmp_path: Path) -> None:
         r"^  bind the server to the address +works +works +works +replies from", run.stdout, re.MULTILINE
     )
     assert "  bind (proven here)\n" in run.stdout
+
+
+def test_a_file_has_cases_like_those_of_the_catalogue(tmp_path: Path) -> None:
+    folder = tmp_path / "a:b"
+    folder.mkdir()
+    text = SILENT + '\n[cases]\nred = { port = 7001 }\n"dark:blue" = { port = 7002 }\n'
+    (folder / "my:own.toml").write_text(
+        changed(text, 'text = "{second}"', 'text = "{second}", column = "second"')
+    )
+    for case in ("red", "dark:blue"):
+        run = udpkit("lab", f"{folder}/my:own.toml:{case}")
+        assert (run.returncode, run.stderr) == (0, "")
+        assert f"my:own:{case}: as expected" in run.stdout
+        assert re.search(rf"^my:own\n +second\n  {case} +heard", run.stdout, re.MULTILINE)
+    run = udpkit("lab", folder / "my:own.toml")
+    assert run.stdout.count(": as expected") == 2
+    run = udpkit("lab", f"{folder}/my:own.toml:blue")
+    assert (run.returncode, run.stderr.count("it has no case called blue; it has: red, dark:blue")) == (2, 1)
+
+
+def test_a_file_that_is_asked_for_without_its_ending_is_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.toml").write_text(SILENT)
+    run = udpkit("lab", "mine:red")
+    assert (run.returncode, run.stderr) == (
+        2,
+        "udpkit: there is no experiment called mine: did you mean mine.toml:red?\n",
+    )
+
+
+def test_a_pattern_that_nothing_fits_ends_with_2(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(changed(SILENT, "UDP {reply}", "TCP {reply}"))
+    run = udpkit("lab", path)
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr.startswith(f"udpkit: {path}: expect.sequence, pattern 2: “")
 
 
 WRONG_USE = {

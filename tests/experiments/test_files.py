@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 
 from experiments.build import SILENT, STORY, changed
 from udpkit.lab.errors import BadExperiment
-from udpkit.lab.experiment import Say, Start, built_in, load, parse
+from udpkit.lab.experiment import Say, Start, built_in, load, load_all, parse
 
+ROOT = Path(__file__).parents[2]
 START_CLIENT = '    { do = "start", program = "client" },\n'
 
 BAD = {
@@ -64,12 +66,125 @@ BAD = {
     "port beyond the last": ("port = 56789", "port = 65536", "65535"),
     "text for a list": ('capture = ["server.eth0"]', 'capture = "server.eth0"', "capture"),
     "unknown finding": ("findings = []", '[[expect.findings]]\ncode = "gremlins"', "gremlins"),
+    "address twice": (
+        '["{address}/24"]',
+        '["{address}/24", "{address}/24"]',
+        "172.16.13.13/24 is there twice",
+    ),
+    "column without cases": (
+        'do = "say", ',
+        'do = "say", column = "first", ',
+        "step 4, column “first”: only a file with [cases]",
+    ),
+    "said to who prints more than the line": (
+        'run = "nc -ul {port}"',
+        'run = "talk serve --who 0.0.0.0 {port}"',
+        "step 4: server prints its lines with --who",
+    ),
+    "a case of its own": ("title =", 'case = "one"\ntitle =', "case"),
     "bad TOML": ("[programs]", "[programs", "line"),
     "TOML nested too deeply": ("title =", f"x = {'[' * 5000}\ntitle =", "nested"),
     "a number too long": ("title =", f"x = {'1' * 5000}\ntitle =", "digits"),
     "a key with a line end": ("title =", '"a\\nb" = 1\ntitle =', "a\\nb"),
     "NUL in a command line": ("nc -ul {port}", "nc\\u0000 -ul {port}", "nc\\x00"),
 }
+
+
+FINDING = '[[expect.findings]]\ncode = "nobody-listens"'
+PATTERNS = {
+    "of a message": (
+        "UDP {reply}",
+        "udp {reply}",
+        "expect.sequence, pattern 2: “172.16.13.13:56789 > 172.16.13.14:* udp world”: after its two ends",
+    ),
+    "of a message, with an address that nobody has": (
+        '"{address}:{port} > ',
+        '"172.16.13.31:{port} > ',
+        "no host has 172.16.13.31, and no other line of the file names it: did you mean 172.16.13.1",
+    ),
+    "of a finding": (
+        "findings = []",
+        f'{FINDING}\nserver = "server:*"',
+        "expect.findings, number 1, server: “server:*”: server is the name of a host; what is seen is its "
+        "address: 172.16.13.13:*",
+    ),
+    "of a call": (
+        "findings = []",
+        'findings = []\ncalls.server = ["recfrom(*"]',
+        "expect.calls.server, pattern 1: “recfrom(*”: recfrom is no call on a UDP socket that is watched:",
+    ),
+    "of a socket": (
+        ' unconnected"',
+        ' unconected"',
+        "step 2, expect: “0.0.0.0:56789 unconected”: a socket is “a:p unconnected” or",
+    ),
+    "of what is printed": (
+        START_CLIENT,
+        START_CLIENT + '{ do = "prints", program = "client", text = "a\\nb" },',
+        "step 4, text: “a\\nb”: a line has no line end within",
+    ),
+    "of what a command prints": (
+        START_CLIENT,
+        START_CLIENT + '{ do = "command", on = "client", run = "ip a", prints = ["a\\nb"] },',
+        "step 4, prints: “a\\nb”: a line has no line end within",
+    ),
+    "of an error that talk tells": (
+        START_CLIENT,
+        START_CLIENT + '{ do = "prints", program = "client", text = "send: ECONREFUSED" },',
+        "step 4, text: “send: ECONREFUSED”: there is no error called ECONREFUSED: did you mean ECONNREFUSED",
+    ),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "words"), PATTERNS.values(), ids=PATTERNS)
+def test_a_pattern_that_nothing_fits_is_refused_with_its_place_and_what_would_be_right(
+    old: str, new: str, words: str
+) -> None:
+    text = SILENT.replace('run = "nc -ul {port}"', 'run = "nc -ul {port}", trace = true')
+    text = changed(changed(text, "nc -u {address}", "talk ask {address}"), old, new)
+    with pytest.raises(BadExperiment) as refusal:
+        parse("x", text, {})
+    assert words in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("findings = []", FINDING.replace("nobody", "nobdy"), "expect.findings: there is no finding called"),
+        ("findings = []", FINDING.replace("nobody", "nobdy"), "did you mean nobody-listens"),
+        (
+            'on = "client", run',
+            'on = "cleint", run',
+            "programs.client.on: there is no host called cleint: did you",
+        ),
+        (
+            'by = "client"',
+            'by = "clinet"',
+            "step 4: there is no started program called clinet: did you mean client",
+        ),
+        (
+            'capture = ["server.eth0"]',
+            'capture = ["server.eth1"]',
+            "capture: there is no interface called server.eth1",
+        ),
+    ],
+)
+def test_a_name_that_is_not_there_is_blamed_by_its_place_with_the_nearest(
+    old: str, new: str, words: str
+) -> None:
+    with pytest.raises(BadExperiment) as refusal:
+        parse("x", changed(SILENT, old, new), {})
+    assert words in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", built_in())
+def test_no_pattern_of_the_catalogue_is_refused(name: str) -> None:
+    assert load_all(built_in()[name])
+
+
+def test_what_the_docs_show_loads() -> None:
+    blocks = re.findall(r"^```toml\n(.*?)^```", (ROOT / "docs/lab.md").read_text(), re.DOTALL | re.MULTILINE)
+    assert [parse("x", block, {}).title for block in blocks]
 
 
 @pytest.mark.parametrize(("old", "new", "culprit"), BAD.values(), ids=BAD.keys())
@@ -86,6 +201,33 @@ def test_a_bad_file_is_refused_in_one_line_that_names_the_culprit(old: str, new:
         ('{ addresses = ["{address}/24"] }', '{ kind = "bond" }', "hosts.server.interfaces.eth0: "),
         ("[hosts]\n", '[hosts]\nserver.color = "red"\n', "hosts.server: "),
         ('run = "nc -ul {port}"', 'rnu = "nc -ul {port}"', "programs.server: "),
+        (
+            'do = "say", ',
+            'do = "say", tow = 1, ',
+            "step 4: Object contains unknown field `tow`: did you mean to?",
+        ),
+        ('do = "sockets"', 'do = "socket"', "step 2: do = “socket” is no step: did you mean sockets?"),
+        ('do = "sockets"', "do = []", "step 2: do = “[]” is no step: there is: command, end, prints, "),
+        (
+            "findings =",
+            "finding =",
+            "expect: Object contains unknown field `finding`: did you mean findings?",
+        ),
+        (
+            "capture =",
+            "captures =",
+            "Object contains unknown field `captures`: did you mean capture or cases?",
+        ),
+        (
+            "findings = []",
+            '[[expect.findings]]\ncode = "nobody-listens"\nclients = "*"',
+            "expect.findings, number 1: Object contains unknown field `clients`: did you mean client?",
+        ),
+        (
+            '{ addresses = ["{address}/24"] }',
+            '{ addresses = ["{address}/24"], link = "client.eth0" }',
+            "server.eth0 is the end of 2 cables",
+        ),
     ],
 )
 def test_what_has_a_name_is_blamed_by_it(old: str, new: str, where: str) -> None:

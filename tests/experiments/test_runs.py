@@ -152,8 +152,8 @@ WRONG = {
     ),
     "sequence too long": (
         "UDP {second}",
-        'UDP {second}", "and more',
-        "message 4: none, expected and more",
+        'UDP {second}", "* UDP more',
+        "message 4: none, expected * UDP more",
     ),
     "finding": (
         "findings = []",
@@ -262,7 +262,99 @@ def test_the_lab_tells_of_every_trial() -> None:
 
 def test_a_program_that_is_not_installed_skips() -> None:
     result = run(parse("mine", changed(SILENT, "nc -ul {port}", "no-such-program {port}"), {}))
-    assert (result.result, result.reason) == ("skip", "no-such-program is not installed")
+    who = "(program server, on host server)"
+    assert (result.result, result.reason) == ("skip", f"no-such-program is not installed {who}")
+
+
+START_CLIENT = '{ do = "start", program = "client" }'
+PRINTS = '{ do = "prints", program = "client", text = "steady" }'
+MISSPELT = {
+    "in a program": (
+        "nc -u {address}",
+        "tallk ask {address}",
+        "tallk is not installed (program client, on host client): did you mean talk?",
+    ),
+    "in a shell line": (
+        START_CLIENT,
+        START_CLIENT + ', { do = "command", on = "client", run = "tallk" }',
+        "tallk is not installed (client: tallk): did you mean talk?",
+    ),
+    "the lab's own in a shell line": (
+        START_CLIENT,
+        START_CLIENT + ', { do = "command", on = "client", run = "udpkit-serve :: 1" }',
+        "udpkit-serve is not installed (client: udpkit-serve :: 1): it is the lab's own, which [programs]",
+    ),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "reason"), MISSPELT.values(), ids=MISSPELT)
+def test_a_misspelt_program_is_named_with_who_needs_it_and_the_nearest(
+    old: str, new: str, reason: str
+) -> None:
+    result = run(parse("mine", changed(SILENT, old, new), {}))
+    assert result.result == "skip"
+    assert reason in str(result.reason)
+
+
+ENDED = [
+    ("nc -ul {port}", "sh -c 'echo no such option >&2; echo usage: server; exit 3'", "no such option"),
+    ("nc -ul {port}", "sh -c 'echo Traceback >&2; echo KeyError >&2; exit 3'", "Traceback … KeyError"),
+    ("nc -ul {port}", "sh -c 'exit 3'", "exit status 3"),
+]
+
+
+@pytest.mark.parametrize(("old", "line", "words"), ENDED)
+@pytest.mark.parametrize("traced", [False, True])
+def test_a_program_that_ends_at_once_with_an_error_is_named_where_it_fails(
+    old: str, line: str, words: str, traced: bool
+) -> None:
+    text = changed(SILENT, ', port = "{port}" }', " }").replace(
+        'expect = ["0.0.0.0:{port} unconnected"]', "expect = []"
+    )
+    text = changed(text, f'"{old}"', f'"{line}", trace = {str(traced).lower()}')
+    result = run(parse("mine", text, {}))
+    assert result.result == "fail"
+    assert f"server on server ({line}) ended by itself with status 3: {words}" in str(result.reason)
+    assert "client on client" not in str(result.reason)
+
+
+def test_what_was_printed_instead_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("udpkit.lab.play.PATIENCE", 0.5)
+    line = "sh -c 'echo ready; echo stready; cat'"
+    text = changed(changed(SILENT, "nc -u {address} {port}", line), START_CLIENT, f"{START_CLIENT}, {PRINTS}")
+    result = run(parse("mine", text, {}))
+    assert result.reason == "client did not print “steady” (waited 0.5 s); it printed ready / stready"
+
+
+def test_a_long_datagram_does_not_fill_the_reason() -> None:
+    first = "x" * 1000
+    result = run(parse("mine", changed(SILENT, "UDP {first}", "UDP y*"), {"first": first}))
+    assert f"56789 UDP {'x' * 100}" in str(result.reason)
+    assert len(str(result.reason)) < 400
+
+
+def test_an_interface_may_be_called_like_a_word_of_ips_and_captured_where_a_command_makes_it() -> None:
+    text = SILENT.replace("server.eth0", "server.dev").replace(
+        "server.interfaces.eth0", "server.interfaces.dev"
+    )
+    text = changed(
+        text,
+        "\n[programs]",
+        'server.commands = ["ip link add name up.5 type bridge"]\n[programs]',
+    )
+    text = changed(text, 'capture = ["server.dev"]', 'capture = ["server.dev", "server.up.5"]')
+    result = run(parse("mine", text, {}))
+    assert (result.result, result.reason) == ("pass", None)
+    assert result.played
+    assert [source.path for source in result.played.case.sources][:2] == ["server.dev", "server.up.5"]
+
+
+def test_what_a_step_has_ended_or_waited_for_is_not_blamed() -> None:
+    text = changed(STORY, "UDP {second}", "UDP something")
+    assert 'do = "end", program = "server"' in text  # its socket reports an error: nc ends with 1
+    result = run(parse("mine", text, {}), with_fixes=False)
+    assert result.result == "fail"
+    assert "ended by itself" not in str(result.reason)
 
 
 NEEDS = {
@@ -282,7 +374,7 @@ def test_a_machine_that_lacks_what_is_needed_skips(need: str, command: str, outc
 
 
 BROKEN = {
-    "address": ("{address}/24", '{address}/24", "{address}/24', "address add 172.16.13.13/24"),
+    "address": ("{address}/24", '{address}/24", "ff02::1/64', "address add ff02::1/64"),
     "route": ('["default via {bridge}"]', '["default via 1.2.3.4"]', "route add default via 1.2.3.4"),
     "command": ("routes = [", 'commands = ["echo no good >&2; false"]\nroutes = [', "no good"),
 }

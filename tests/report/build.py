@@ -71,6 +71,7 @@ def result(text: str = "text", client: str = "172.17.0.3", server: str = "172.16
             taken=[Taken(Command(text, text, column=text), [text])],
             calls={text: [text]},
             unexpected=[],
+            ended={},
             notes=[text],
         ),
         [finding],

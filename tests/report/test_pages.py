@@ -19,7 +19,9 @@ HOSTILE = "<b>|x|</b> \x1b[31m```\n# heading"
 
 def case(name: str, text: str = "text") -> Result:
     one = result(text)
-    return replace(one, experiment=structs.replace(one.experiment, name=name, twin="other", claim=text))
+    its_case = name.partition(":")[2]
+    experiment = structs.replace(one.experiment, name=name, case=its_case, twin="other", claim=text)
+    return replace(one, experiment=experiment)
 
 
 def test_a_file_with_cases_has_one_page_with_a_row_for_each() -> None:

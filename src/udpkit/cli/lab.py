@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -123,14 +124,14 @@ def find(wanted: str, values: dict[str, str | int]) -> list[Experiment]:
     Raises Failure.
     """
     known = built_in()
-    name, _, case = wanted.partition(":")
-    if Path(wanted).exists():
-        name, case = wanted, ""
+    name, case = name_and_case(wanted, known)
     path = known.get(name)
     if path is None and ("/" in name or name.endswith(".toml")):
         path = Path(name)
     if path is None:
         close = difflib.get_close_matches(name, known, cutoff=0.4)
+        if is_file(here := f"{name}.toml"):
+            close = [f"{here}:{case}" if case else here]
         hint = f"did you mean {' or '.join(close)}?" if close else "udpkit lab --list shows them"
         raise Failure(f"there is no experiment called {name}: {hint}", USAGE)
     try:
@@ -139,6 +140,20 @@ def find(wanted: str, values: dict[str, str | int]) -> list[Experiment]:
         raise Failure(f"{name}: {error.strerror}", USAGE) from error
     except BadExperiment as error:
         raise Failure(str(error), USAGE) from error
+
+
+def name_and_case(wanted: str, known: Container[str]) -> tuple[str, str]:
+    """`NAME:CASE`, where files and cases may have colons in their names: the longest name that there is."""
+    parts = wanted.split(":")
+    splits = [(":".join(parts[:end]), ":".join(parts[end:])) for end in range(len(parts), 0, -1)]
+    there = (split for split in splits if split[0] in known or is_file(split[0]))
+    return next(there, splits[min(1, len(splits) - 1)])
+
+
+def is_file(path: str) -> bool:
+    with suppress(OSError):  # a name may be too long
+        return Path(path).is_file()
+    return False
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, str | int]:

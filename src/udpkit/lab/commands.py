@@ -12,6 +12,7 @@ from pathlib import Path
 from udpkit import _native
 from udpkit.evidence.programs import find
 from udpkit.lab.errors import ProgramMissing, Unfit
+from udpkit.lab.names import near
 
 PROGRAMS = Path(__file__).with_name("programs")
 TALK = [sys.executable, "-I", "-S", str(PROGRAMS / "talk.py")]
@@ -32,6 +33,14 @@ OWN = {
 """Names that a command line may begin with, beside every program on PATH."""
 FIX_RUN = [*OWN["udpkit"], "fix", "run", "--"]
 """What may stand before a command line."""
+
+
+def meant(program: str) -> str:
+    """Where one of the lab's own programs may be meant: `: did you mean talk?`; else nothing."""
+    if program in OWN:
+        return ": it is the lab's own, which [programs] can start and shell lines cannot"
+    return f": {words}" if (words := near(program, [*OWN, "nc"])) else ""
+
 
 STAND_INS = {
     "ul": ["serve", "--nc"],

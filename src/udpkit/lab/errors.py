@@ -20,10 +20,10 @@ class Unfit(LabError):
 
 
 class ProgramMissing(Unfit):
-    """A program that the lab needs is not installed. `program` is its name."""
+    """A program that the lab needs is not installed. `program` is its name, `who` in words who needs it."""
 
-    def __init__(self, program: str) -> None:
-        super().__init__(f"{program} is not installed")
+    def __init__(self, program: str, who: str = "") -> None:
+        super().__init__(f"{program} is not installed{who}")
         self.program = program
 
 

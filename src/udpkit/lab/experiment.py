@@ -5,19 +5,23 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from ipaddress import ip_interface
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Struct
 
 from udpkit.diagnosis import RULES
 from udpkit.facts.text import in_one_line
 from udpkit.fixes import EXCHANGES, FIXES, fill
 from udpkit.fixes.fix import PLACEHOLDER
+from udpkit.lab import impossible
+from udpkit.lab.addresses import Addresses
 from udpkit.lab.errors import BadExperiment
+from udpkit.lab.names import near_or_all
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -29,7 +33,14 @@ BUILT_IN = Path(__file__).with_name("experiments")
 NAMES = {"host": re.compile(r"[\w-]+", re.ASCII), "interface": re.compile(r"[\w-]{1,15}", re.ASCII)}
 """What may be called how: the kernel's limit for interfaces, less what has a meaning in `host.interface`."""
 
+WORD = re.compile(r"[^\w.-]+", re.ASCII)
+"""What is between the words of a shell line."""
+
 Port = Annotated[int, Meta(ge=1, le=65535)]
+
+OWN = {"name", "case"}
+"""Fields of an experiment that its file does not say."""
+UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 
 Fate = Literal["heard", "refused", "lost"]
 """What became of a line: printed by the other program, refused with an ICMP error, or neither."""
@@ -136,6 +147,11 @@ class Command(Struct, forbid_unknown_fields=True, tag_field="do", tag="command")
 Step = Start | Say | Type | Prints | Sockets | End | Stop | Command
 
 
+STEPS: dict[str, type[Struct]] = {
+    str(kind.__struct_config__.tag): kind for kind in (Start, Say, Type, Prints, Sockets, End, Stop, Command)
+}
+
+
 class ExpectedFinding(Struct, forbid_unknown_fields=True):
     """A finding; the addresses are patterns (`172.17.0.3:*`)."""
 
@@ -196,7 +212,13 @@ class Experiment(Struct, forbid_unknown_fields=True):
     twin: str = ""
     needs: dict[str, str] = {}
     fixes: FixesPlan | None = None
-    name: str = field(default="")
+    name: str = ""
+    case: str = ""
+
+    @property
+    def file(self) -> str:
+        """The name without its case."""
+        return self.name.removesuffix(f":{self.case}") if self.case else self.name
 
 
 def built_in() -> dict[str, Path]:
@@ -226,8 +248,12 @@ def parse(name: str, text: str, values: Mapping[str, str | int], case: str = "")
     try:
         experiment = _convert(name, tomllib.loads(text), values, case)
         _check_names(experiment)
+        _check_cables(experiment)
         _check_addresses(experiment)
         _check_lines(experiment)
+        _check_steps(experiment)
+        if case or not experiment.cases:  # else it is not what runs: its cases fill in its values
+            _check_patterns(experiment)
     except RecursionError as error:
         raise BadExperiment("it is nested too deeply") from error
     except (BadExperiment, msgspec.ValidationError, ValueError) as error:  # tomllib's errors are ValueErrors
@@ -246,8 +272,10 @@ def _convert(name: str, tree: dict[str, Any], values: Mapping[str, str | int], c
     _refuse_unknown(values, known)
     if case:
         name, known = f"{name}:{case}", known | cases[case]
-    if "name" in tree:
-        raise BadExperiment("Object contains unknown field `name`: the file's name is the experiment's")
+    if own := OWN & tree.keys():
+        raise BadExperiment(
+            f"unknown field `{own.pop()}`: the file's name is the experiment's, and [cases] has cases"
+        )
     known |= values
     try:
         filled = {
@@ -257,23 +285,46 @@ def _convert(name: str, tree: dict[str, Any], values: Mapping[str, str | int], c
     except KeyError as error:
         raise BadExperiment(f"[values] does not have {error}") from error
     _check_parts(filled)
-    # Not strict: a placeholder that stands for a number is still text.
-    return msgspec.convert({**filled, "name": name}, Experiment, strict=False)
+    try:  # not strict: a placeholder that stands for a number is still text
+        return msgspec.convert({**filled, "name": name, "case": case}, Experiment, strict=False)
+    except msgspec.ValidationError as error:
+        raise BadExperiment(f"{error}{_near_field(error, Experiment)}") from error
 
 
 def _check_parts(tree: Mapping[str, Any]) -> None:
-    """What has a name is blamed by it; msgspec itself says `hosts[...]`."""
-    parts: list[tuple[str, dict[str, Any], type]] = []
+    """What has a name or a number is blamed by it; msgspec itself says `hosts[...]`, and counts from 0."""
+    parts: list[tuple[str, dict[str, Any], type[Struct]]] = []
     for host, plan in _tables(tree.get("hosts")):
         interfaces = _tables(plan.get("interfaces"))
         parts += [(f"hosts.{host}.interfaces.{name}", part, Interface) for name, part in interfaces]
         parts.append((f"hosts.{host}", plan, HostPlan))
     parts += [(f"programs.{name}", plan, ProgramPlan) for name, plan in _tables(tree.get("programs"))]
+    for step, part in _tables(_numbered("step", tree.get("steps"))):
+        if (do := str(part.get("do", ""))) not in STEPS:
+            raise BadExperiment(f"{step}: do = “{do}” is no step: {near_or_all(do, STEPS)}")
+        parts.append((step, part, STEPS[do]))
+    for _, expect in _tables({"": tree.get("expect")}):
+        findings = _tables(_numbered("expect.findings, number", expect.get("findings")))
+        parts += [(finding, part, ExpectedFinding) for finding, part in findings]
+        parts.append(("expect", expect, Expect))
     for where, part, kind in parts:
         try:
             msgspec.convert(part, kind, strict=False)
         except msgspec.ValidationError as error:
-            raise BadExperiment(f"{where}: {error}") from error
+            raise BadExperiment(f"{where}: {error}{_near_field(error, kind)}") from error
+
+
+def _near_field(error: msgspec.ValidationError, kind: type[Struct]) -> str:
+    """What an unknown field may be meant to be."""
+    unknown = UNKNOWN_FIELD.fullmatch(str(error))
+    return f": {near_or_all(unknown[1], {*kind.__struct_fields__} - OWN)}" if unknown else ""
+
+
+def _numbered(what: str, branch: Any) -> dict[str, Any]:
+    """The elements of a list by their numbers, as people count."""
+    return {
+        f"{what} {number}": part for number, part in enumerate(branch if isinstance(branch, list) else (), 1)
+    }
 
 
 def _tables(branch: Any) -> list[tuple[str, dict[str, Any]]]:
@@ -315,39 +366,51 @@ def _check_names(experiment: Experiment) -> None:
     far_ends = [
         interface.link for plan in hosts.values() for interface in plan.interfaces.values() if interface.link
     ]
-    used: list[tuple[str, str, Collection[str]]] = [
-        ("host", program.on, hosts) for program in programs.values()
+    used: list[tuple[str, str, str, Collection[str]]] = [
+        (f"programs.{name}.on", "host", program.on, hosts) for name, program in programs.items()
     ]
     loopbacks = [f"{host}.lo" for host in hosts]  # every host has one (errors about its own datagrams)
     bridges = [f"{host}.docker0" for host, plan in hosts.items() if plan.docker]  # their engines make them
-    used += [("interface", name, wires) for name in far_ends]
-    used += [("interface", name, [*wires, *loopbacks, *bridges]) for name in experiment.capture]
+    made = {
+        f"{host}.{word}"
+        for host, plan in hosts.items()
+        for line in plan.commands
+        for word in re.split(WORD, line)
+    }
+    used += [("link", "interface", name, wires) for name in far_ends]
+    used += [
+        ("capture", "interface", name, [*wires, *loopbacks, *bridges])
+        for name in experiment.capture
+        if name not in made  # `ip link add tunnel …`
+    ]
     started: list[str] = []
-    for step in experiment.steps:
+    for number, step in enumerate(experiment.steps, start=1):
+        where = f"step {number}"
         match step:
             case Start(program):
-                used.append(("program", program, programs))
+                used.append((where, "program", program, programs))
                 started.append(program)
             case End(program) | Stop(program) | Prints(program) | Type(program):
-                used.append(("started program", program, [*started]))
+                used.append((where, "started program", program, [*started]))
             case Say(by, to):
-                used += [("started program", name, [*started]) for name in (by, to)]
+                used += [(where, "started program", name, [*started]) for name in (by, to)]
             case Sockets(on) | Command(on):
-                used.append(("host", on, hosts))
-    used += [("finding", finding.code, RULES) for finding in experiment.expect.findings]
+                used.append((where, "host", on, hosts))
+    used += [("expect.findings", "finding", finding.code, RULES) for finding in experiment.expect.findings]
     traced = [name for name, program in programs.items() if program.trace]
-    used += [("traced program", name, traced) for name in experiment.expect.calls]
+    used += [("expect.calls", "traced program", name, traced) for name in experiment.expect.calls]
     if plan := experiment.fixes:
-        used += [("program", name, programs) for name in (plan.server, plan.client)]
-        used += [("fix", name, {"none", *FIXES}) for name in plan.expect]
+        used += [("fixes", "program", name, programs) for name in (plan.server, plan.client)]
+        used += [("fixes.expect", "fix", name, {"none", *FIXES}) for name in plan.expect]
         used += [
-            ("exchange", name, EXCHANGES) for by_exchange in plan.expect.values() for name in by_exchange
+            (f"fixes.expect.{fix}", "exchange", name, EXCHANGES)
+            for fix, by_exchange in plan.expect.items()
+            for name in by_exchange
         ]
-        used.append(("exchange", plan.exchange, EXCHANGES))
-    for kind, name, known in used:
+        used.append(("fixes", "exchange", plan.exchange, EXCHANGES))
+    for where, kind, name, known in used:
         if name not in known:
-            there_is = ", ".join(sorted(known)) or "none"
-            raise BadExperiment(f"there is no {kind} called {name}; there is: {there_is}")
+            raise BadExperiment(f"{where}: there is no {kind} called {name}: {near_or_all(name, known)}")
     if cut_short := [end for end in far_ends if "." not in end]:
         raise BadExperiment(f"link “{cut_short[0]}” does not say host.interface")
     new = [("host", name) for name in hosts]
@@ -379,6 +442,8 @@ def _check_addresses(experiment: Experiment) -> None:
         for name, interface in plan.interfaces.items():
             if interface.kind == "macvlan" and not interface.link:
                 raise BadExperiment(f"{host}.{name}: a macvlan's link names its parent, host.interface")
+            if again := [one for one in interface.addresses if interface.addresses.count(one) > 1]:
+                raise BadExperiment(f"{host}.{name}: {again[0]} is there twice")
             for address in interface.addresses:
                 try:
                     ip_interface(address)
@@ -386,6 +451,92 @@ def _check_addresses(experiment: Experiment) -> None:
                     raise BadExperiment(f"{host}.{name}: {error}") from error
                 if "/" not in address:
                     raise BadExperiment(f"{host}.{name}: {address} lacks its prefix, such as {address}/24")
+
+
+def _check_steps(experiment: Experiment) -> None:
+    for number, step in enumerate(experiment.steps, start=1):
+        if not experiment.cases and (column := getattr(step, "column", "")):
+            raise BadExperiment(f"step {number}, column “{column}”: only a file with [cases] has a table")
+        if isinstance(step, Say) and step.fate == "heard":
+            name, *flags = shlex.split(experiment.programs[step.to].run)
+            if name == "talk" and "--who" in flags and not {"--connect", "--tcp"} & {*flags}:
+                how = "“say” waits for the line alone; take “type” and “prints”"
+                raise BadExperiment(f"step {number}: {step.to} prints its lines with --who: {how}")
+
+
+def _check_patterns(experiment: Experiment) -> None:
+    """What no line can fit would only ever be “not seen”."""
+    for where, pattern, wrong in _judged(experiment):
+        if wrong:
+            raise BadExperiment(f"{where}: “{pattern}”: {wrong}")
+
+
+def _judged(experiment: Experiment) -> Iterator[tuple[str, str, str | None]]:
+    """Every pattern: where it stands, and why nothing can fit it."""
+    hosts = _hosts(experiment)
+    for number, pattern in enumerate(experiment.expect.sequence, start=1):
+        yield f"expect.sequence, pattern {number}", pattern, hosts.message(pattern)
+    for number, finding in enumerate(experiment.expect.findings, start=1):
+        for key, pattern in (
+            ("client", finding.client),
+            ("server", finding.server),
+            ("actual", finding.actual),
+        ):
+            wrong = None if pattern == "None" else hosts.endpoint(pattern)
+            yield f"expect.findings, number {number}, {key}", pattern, wrong
+    for name, patterns in experiment.expect.calls.items():
+        for number, pattern in enumerate(patterns, start=1):
+            yield f"expect.calls.{name}, pattern {number}", pattern, impossible.call(pattern)
+    for number, step in enumerate(experiment.steps, start=1):
+        match step:
+            case Sockets():
+                for pattern in step.expect:
+                    yield f"step {number}, expect", pattern, hosts.socket(pattern)
+            case Command():
+                for pattern in step.prints:
+                    yield f"step {number}, prints", pattern, impossible.printed(pattern)
+            case Prints():
+                wrong = impossible.printed(step.text)
+                if experiment.programs[step.program].run.startswith("talk "):
+                    wrong = wrong or impossible.told(step.text)
+                yield f"step {number}, text", step.text, wrong
+
+
+def _hosts(experiment: Experiment) -> impossible.Hosts:
+    by_name = {
+        name: [address.partition("/")[0] for one in plan.interfaces.values() for address in one.addresses]
+        for name, plan in experiment.hosts.items()
+    }
+    interfaces = [
+        address
+        for plan in experiment.hosts.values()
+        for one in plan.interfaces.values()
+        for address in one.addresses
+    ]
+    typed = [step.text for step in experiment.steps if isinstance(step, Say | Type)]
+    lines = [*(line for line, _ in _lines(experiment)), *typed]
+    engines = any(plan.docker for plan in experiment.hosts.values())
+    return impossible.Hosts(Addresses.of(interfaces, lines, engines=engines), by_name)
+
+
+def _check_cables(experiment: Experiment) -> None:
+    """Only one of the two ends says so; a bridge has a port for each cable."""
+    kinds = {
+        f"{host}.{name}": interface.kind
+        for host, plan in experiment.hosts.items()
+        for name, interface in plan.interfaces.items()
+    }
+    ends = [
+        end
+        for host, plan in experiment.hosts.items()
+        for name, interface in plan.interfaces.items()
+        if interface.link and interface.kind != "macvlan"
+        for end in (f"{host}.{name}", interface.link)
+        if kinds[end] == "cable"
+    ]
+    for end, count in Counter(ends).items():
+        if count > 1:
+            raise BadExperiment(f"{end} is the end of {count} cables; only one end of a cable has a link")
 
 
 def _lines(experiment: Experiment) -> Iterator[tuple[str, bool]]:

@@ -41,7 +41,7 @@ class Host:
 
     def bridge(self, name: str, *addresses: str) -> None:
         """Make a bridge. Links whose end names it become its ports."""
-        self.ip(f"link add {name} type bridge")
+        self.ip(f"link add name {name} type bridge")
         self._bridges.add(name)
         self.address(name, *addresses)
 
@@ -51,7 +51,7 @@ class Host:
             # Duplicate address detection would hold an IPv6 address back for a second (RFC 4862, 5.4).
             nodad = "nodad" if ":" in address else ""
             self.ip(f"address add {address} dev {interface} {nodad}")
-        self.ip(f"link set {interface} up")
+        self.ip(f"link set dev {interface} up")
 
     def ip(self, arguments: str) -> str:
         """Run ip(8) here: `host.ip("route add default via 172.17.0.1")`. Returns what it printed."""

@@ -44,14 +44,14 @@ class Lab:
         """
         ends = [(host, interface), (other, other_interface)]
         ports = [f"port{next(self._ports)}" if near.has_bridge(name) else name for near, name in ends]
-        host.ip(f"link add {ports[0]} type veth peer name {ports[1]} netns {other.namespace}")
+        host.ip(f"link add name {ports[0]} type veth peer name {ports[1]} netns {other.namespace}")
         for (near, name), port in zip(ends, ports, strict=True):
-            near.ip(f"link set {port} up" if port == name else f"link set {port} master {name} up")
+            near.ip(f"link set dev {port} up" if port == name else f"link set dev {port} master {name} up")
 
     def macvlan(self, host: Host, interface: str, parent: Host, parent_interface: str) -> None:
         """Give a host an interface of its own on another host's, in macvlan's bridge mode."""
         where = f"link {parent_interface} netns {host.namespace}"
-        parent.ip(f"link add {interface} {where} type macvlan mode bridge")
+        parent.ip(f"link add name {interface} {where} type macvlan mode bridge")
 
     def plug(self, host: Host, interface: str) -> None:
         """Give a host an interface that has a carrier and leads to a network where nobody is.

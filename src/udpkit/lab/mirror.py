@@ -198,7 +198,7 @@ class _Builder:
             self.host.ip(f"link set {port} master {bridge} up")
         for link in self.original.links:
             if link.master in native:
-                self.host.ip(f"link set {link.name} master {link.master}")
+                self.host.ip(f"link set dev {link.name} master {link.master}")
             elif link.master and link.name in made:
                 self.note(f"{link.name} is not part of {link.master} in the copy")
         for host, family, line in self.settings:

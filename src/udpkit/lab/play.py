@@ -13,7 +13,7 @@ from udpkit.diagnosis import Finding, diagnose
 from udpkit.evidence import Evidence, read_captures, read_pcap, read_strace
 from udpkit.evidence.programs import find
 from udpkit.facts import Case, Datagram, IcmpError, Reference, SocketEntry, SocketTable, Source
-from udpkit.lab.commands import FIX_RUN, resolve
+from udpkit.lab.commands import FIX_RUN, meant, resolve
 from udpkit.lab.errors import CommandFailed, LabError, LabUnavailable, ProgramMissing, TimedOut, Unfit
 from udpkit.lab.experiment import (
     Command,
@@ -44,6 +44,9 @@ LOST = 0.5
 SIGNALS = {"TERM": signal.SIGTERM, "KILL": signal.SIGKILL, "INT": signal.SIGINT}
 PATIENCE = 30.0
 """Seconds that a step's shell line may take."""
+LONGEST = 200
+LAST = 5
+"""Characters of a line, and lines, that are told of what a program printed."""
 
 STRACE = "strace -f -ttt -yy -s 256 -e trace=%network,read,write,close -o /dev/fd/9"
 WATCHED = ["sh", "-c", f'command -v strace >&2 || exit 127; exec {STRACE} "$@" 9>&2 2>&1', "sh"]
@@ -74,7 +77,8 @@ class Played:
     """What was seen. `messages` are those of all captures, in the order of their times.
 
     `captures` are pcap files by `host.interface`; `said` has an entry for each Say; `calls` the system calls
-    on UDP sockets of each traced program. `unexpected` is in words what steps did not find.
+    on UDP sockets of each traced program. `unexpected` is in words what steps did not find, `ended` which
+    programs ended by themselves with an error that no step waited for, with the words of each.
     """
 
     case: Case
@@ -85,6 +89,7 @@ class Played:
     taken: list[Taken]
     calls: dict[str, list[str]]
     unexpected: list[str]
+    ended: dict[str, str]
     notes: list[str]
 
     def findings(self) -> list[Finding]:
@@ -176,6 +181,7 @@ class Player:
             for name in experiment.capture
         }
         self.running: dict[str, Program] = {}
+        self.dismissed: set[str] = set()
         self.found: dict[str, int] = {}
         self.traces: dict[str, list[Program]] = {}
         self.looks: list[Look] = []
@@ -194,7 +200,7 @@ class Player:
                 seen = [self.said[-1][1]]
             case Type(name, text):
                 if not self.running[name].type(f"{text}\n".encode()):
-                    raise CommandFailed(f"{name} has ended: {self.running[name].last_words()}")
+                    raise CommandFailed(f"{name} has ended: {self.words(name)}")
             case Prints():
                 seen = [self.prints(step)]
             case Sockets(on):
@@ -203,8 +209,10 @@ class Player:
                 self.looks.append(Look(on, when, self.lab.hosts[on].udp_sockets(source)))
                 seen = [socket_line(entry) for entry in self.looks[-1].table.entries]
             case End(name):
+                self.dismissed.add(name)
                 self.running[name].wait()
             case Stop(name, number):
+                self.dismissed.add(name)
                 self.running[name].stop(SIGNALS[number])
             case Command():
                 seen = self.command(step)
@@ -213,18 +221,26 @@ class Player:
     def start(self, step: Start) -> None:
         plan = self.plans[step.program]
         host = self.lab.hosts[plan.on]
-        command = resolve(self.lines[step.program])
+        try:
+            command = resolve(self.lines[step.program])
+            program = host.run(*(WATCHED if plan.trace else []), *command.argv)
+        except ProgramMissing as error:
+            who = f" (program {step.program}, on host {plan.on}){meant(error.program)}"
+            raise ProgramMissing(error.program, who) from error
         if command.note and command.note not in self.notes:
             self.notes.append(command.note)
-        program = host.run(*(WATCHED if plan.trace else []), *command.argv)
         self.running[step.program] = program
+        self.dismissed.discard(step.program)
         self.found[step.program] = 0
         if plan.trace:
             if find("strace") is None:
                 raise ProgramMissing("strace")
             self.traces.setdefault(step.program, []).append(program)
         if step.port is not None:
-            host.wait_for_port(step.port, program)
+            try:
+                host.wait_for_port(step.port, program)
+            except CommandFailed as error:
+                raise CommandFailed(f"{step.program} has ended: {self.words(step.program)}") from error
 
     def prints(self, step: Prints) -> str:
         """Wait for the line that fits the pattern; what came before it is passed over."""
@@ -235,19 +251,24 @@ class Player:
             lines = _lines(bytes(program.output) + bytes(errors))
             if (place := first_fit(step.text, lines, self.found[step.program])) is None:
                 if program.status is not None:
-                    raise CommandFailed(f"{step.program} has ended: {program.last_words()}")
+                    raise CommandFailed(f"{step.program} has ended: {self.words(step.program)}")
                 return None
             self.found[step.program] = place + 1
             return lines[place]
 
         what = f"{step.program} did not print “{step.text}”"
-        return wait_until(fitting, [program], timeout=PATIENCE, what=what)
+        try:
+            return wait_until(fitting, [program], timeout=PATIENCE, what=what)
+        except TimedOut as error:
+            rest = _lines(bytes(program.output) + bytes(errors))[self.found[step.program] :]
+            last = " / ".join(line[:LONGEST] for line in rest[-LAST:])
+            raise TimedOut(f"{error}; it printed {last or 'nothing'}") from error
 
     def command(self, step: Command) -> list[str]:
         program = self.lab.hosts[step.on].fed("", "sh", "-c", step.run, timeout=PATIENCE)
         lines = _lines(bytes(program.output) + bytes(program.errors))
         if program.status == 127 and (missing := NOT_FOUND.search(program.last_words())):
-            raise ProgramMissing(missing[1])
+            raise ProgramMissing(missing[1], f" ({step.on}: {step.run}){meant(missing[1])}")
         if program.status != step.status:
             what = f"exit status {program.status}, expected {step.status}: {program.last_words()}"
             raise CommandFailed(f"{step.on}: {step.run}: {what}")
@@ -314,7 +335,31 @@ class Player:
             logs[name] = "".join(program.errors.decode(errors="replace") for program in programs)
         return logs
 
+    def ended_by_themselves(self) -> dict[str, str]:
+        """What there is to say of each, and its words; not of those that a step has ended, or waited for."""
+        told: dict[str, str] = {}
+        for name, program in self.running.items():
+            program.drain()
+            if program.status and name not in self.dismissed:
+                words = self.words(name)
+                line = f"{name} on {self.plans[name].on} ({self.lines[name]})"
+                told[f"{line} ended by itself with status {program.status}: {words}"] = words
+        return told
+
+    def words(self, name: str) -> str:
+        """The first and last line of a program's errors, else of its output, else its exit status.
+
+        Who is called wrongly may say so first, before the usage, and who fails last, after a traceback. What
+        a traced program says of its errors comes with its output; strace has the place of them.
+        """
+        program = self.running[name]
+        said = program.output if self.plans[name].trace else program.errors or program.output
+        lines = [line.strip()[:LONGEST] for line in _lines(bytes(said)) if line.strip()]
+        ends = dict.fromkeys([lines[0], lines[-1]]) if lines else [f"exit status {program.status}"]
+        return " … ".join(ends)
+
     def played(self) -> Played:
+        ended = self.ended_by_themselves()
         captures, logs = self.captured(), self.logs()
         looks = [Source(f"{look.on}: sockets {look.when}", "sockets") for look in self.looks]
         tables = [look.table for look in self.looks]
@@ -343,6 +388,7 @@ class Player:
             taken=self.taken,
             calls={name: udp_calls(log) for name, log in logs.items()},
             unexpected=self.unexpected,
+            ended=ended,
             notes=self.notes,
         )
 

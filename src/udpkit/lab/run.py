@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from udpkit.diagnosis import Finding
+from udpkit.facts.text import in_one_line
 from udpkit.fixes import FIXES, advise
 from udpkit.lab.errors import LabError, LabUnavailable, Unfit
 from udpkit.lab.experiment import ExpectedFinding, Experiment, FixesPlan, Outcome, Sockets
@@ -16,6 +17,9 @@ from udpkit.lab.patterns import first_unfound, fits
 from udpkit.lab.play import Played, StepFailed, play, socket_line
 from udpkit.lab.prove import NOT_TRIED, Proof, prove
 from udpkit.lab.sequence import line
+
+LONGEST_SEEN = 200
+"""Characters that a reason shows of a line; a datagram may have 65507."""
 
 
 @dataclass(slots=True)
@@ -59,7 +63,8 @@ def run(
     except LabUnavailable:
         raise
     except StepFailed as failed:
-        result.result, result.reason, result.played = "fail", str(failed), failed.played
+        result.result, result.played = "fail", failed.played
+        result.reason = "; ".join(_with_ended([str(failed)], failed.played))
         result.findings = [advise(finding) for finding in failed.played.findings()]
     except LabError as error:
         result.result, result.reason = "fail", str(error)
@@ -89,9 +94,15 @@ def _run(result: Result, with_fixes: bool, progress: Callable[[int, int], object
     else:
         result.findings = [advise(finding) for finding in result.findings]
     if differences:
-        result.result, result.reason = "fail", "; ".join(differences)
+        result.result, result.reason = "fail", "; ".join(_with_ended(differences, result.played))
     elif notes := [*result.played.notes, *dict.fromkeys(untried)]:
         result.reason = "; ".join(notes)
+
+
+def _with_ended(reasons: list[str], played: Played) -> list[str]:
+    """Why it failed, and the programs that ended with an error, which may be why; each thing once."""
+    untold = [ended for ended, last in played.ended.items() if not any(last in reason for reason in reasons)]
+    return reasons + untold
 
 
 def _fixable(plan: FixesPlan, findings: Sequence[Finding]) -> Finding | None:
@@ -120,7 +131,7 @@ def _differences(experiment: Experiment, played: Played, findings: Sequence[Find
         if fitting := next((one for one in expected if _fits(one, finding)), None):
             expected.remove(fitting)
         else:
-            yield f"unexpected finding {finding.code}: {finding.summary}"
+            yield f"unexpected finding {finding.code}: {finding.summary.rstrip('.')}"
     for missing in expected:
         yield f"missing finding {missing.code} ({missing.client} > {missing.server}, actual {missing.actual})"
 
@@ -136,7 +147,9 @@ def _first_difference(what: str, patterns: Sequence[str], texts: Sequence[str]) 
     """At most one: where the texts are not as the patterns say, what comes after rarely is."""
     for number, (pattern, text) in enumerate(itertools.zip_longest(patterns, texts), start=1):
         if pattern is None or text is None or not fits(pattern, text):
-            yield f"{what} {number}: {text or 'none'}, expected {pattern or 'none'}"
+            seen = "none" if text is None else in_one_line(text)
+            seen = seen if len(seen) <= LONGEST_SEEN else f"{seen[:LONGEST_SEEN]}…"
+            yield f"{what} {number}: {seen}, expected {'none' if pattern is None else pattern}"
             return
 
 

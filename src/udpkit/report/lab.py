@@ -106,9 +106,9 @@ def tables(results: Iterable[Result]) -> dict[str, dict[str, dict[str, str]]]:
     """Cells by file, case, and column."""
     found: dict[str, dict[str, dict[str, str]]] = {}
     for result in results:
-        name, _, case = result.experiment.name.partition(":")
-        if case and (cells := result.cells()):
-            found.setdefault(name, {})[case] = cells
+        one = result.experiment
+        if one.case and (cells := result.cells()):
+            found.setdefault(one.file, {})[one.case] = cells
     return found
 
 

@@ -26,7 +26,7 @@ def pages(results: Sequence[Result]) -> dict[str, str]:
 
 
 def _by_file(results: Sequence[Result]) -> Iterator[tuple[str, list[Result]]]:
-    for name, group in groupby(results, key=lambda result: result.experiment.name.partition(":")[0]):
+    for name, group in groupby(results, key=lambda result: result.experiment.file):
         yield name, list(group)
 
 

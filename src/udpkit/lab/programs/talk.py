@@ -189,7 +189,12 @@ MODES = {
 }
 FLAGS = {"--errors", "--queue", "--who", "--sizes", "--broadcast", "--deaf", *DISCOVERS}
 
+USAGE = f"usage: talk {' | '.join(MODES)} [{' '.join(sorted(FLAGS))}] ADDRESS PORT"
+
 if __name__ == "__main__":
-    *words, where, number = sys.argv[1:]
-    mode = " ".join(word for word in words if word not in FLAGS)
-    talk(*MODES[mode](where, int(number)), set(words))
+    try:
+        *words, where, number = sys.argv[1:]
+        mode, port = MODES[" ".join(word for word in words if word not in FLAGS)], int(number)
+    except (ValueError, KeyError):
+        sys.exit(USAGE)
+    talk(*mode(where, port), set(words))
