@@ -11,7 +11,7 @@ import pytest
 from experiments.build import SILENT, changed, fixes
 
 from cli.command import udpkit
-from udpkit.lab.experiment import built_in
+from udpkit.lab.reading import built_in
 
 
 def test_the_list_has_every_experiment_with_its_title() -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from udpkit.cli import VERBS
 from udpkit.diagnosis import RULES
-from udpkit.lab.experiment import Step, built_in, load
+from udpkit.lab.experiment import Step
+from udpkit.lab.reading import built_in, load
 from udpkit.lab.run import run
 
 ROOT = Path(__file__).parents[2]

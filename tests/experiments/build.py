@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from udpkit.lab.experiment import built_in
+from udpkit.lab.reading import built_in
 
 STORY = built_in()["docker0-nc"].read_text()
 SILENT = built_in()["one-address-nc"].read_text()

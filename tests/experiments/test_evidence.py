@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from udpkit.lab.experiment import built_in, parse
 from udpkit.lab.play import udp_calls
+from udpkit.lab.reading import built_in, parse
 from udpkit.lab.run import run
 
 SOCKETS = {

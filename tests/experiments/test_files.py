@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from experiments.build import SILENT, STORY, changed
 from udpkit.lab.errors import BadExperiment
-from udpkit.lab.experiment import Say, Start, built_in, load, load_all, parse
+from udpkit.lab.experiment import Say, Start
+from udpkit.lab.reading import built_in, load, load_all, parse
 
 ROOT = Path(__file__).parents[2]
 START_CLIENT = '    { do = "start", program = "client" },\n'

@@ -12,7 +12,7 @@ from experiments.build import SIX, STORY, fixes
 from udpkit.diagnosis.rules import no_answer
 from udpkit.evidence import programs
 from udpkit.lab import LabUnavailable, commands
-from udpkit.lab.experiment import built_in, load, parse
+from udpkit.lab.reading import built_in, load, parse
 from udpkit.lab.run import run
 
 

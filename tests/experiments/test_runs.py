@@ -9,7 +9,8 @@ from fixes.cgroup.conftest import alone
 
 from experiments.build import SILENT, SIX, STORY, changed, fixes
 from udpkit.fixes import FIXES
-from udpkit.lab.experiment import Experiment, built_in, load, load_all, parse
+from udpkit.lab.experiment import Experiment
+from udpkit.lab.reading import built_in, load, load_all, parse
 from udpkit.lab.run import Result, run
 
 __all__ = ["alone"]

@@ -8,7 +8,7 @@ import pytest
 
 from experiments.build import changed
 from udpkit.lab.errors import BadExperiment
-from udpkit.lab.experiment import parse
+from udpkit.lab.reading import parse
 from udpkit.lab.run import Result, run
 
 REFUSED = """

@@ -18,7 +18,8 @@ from udpkit.cli.exits import FINDINGS, MISSING, OK, USAGE, Failure
 from udpkit.cli.progress import progress_bar
 from udpkit.facts.text import printable
 from udpkit.lab.errors import BadExperiment, LabUnavailable
-from udpkit.lab.experiment import Experiment, built_in, load, load_all
+from udpkit.lab.experiment import Experiment
+from udpkit.lab.reading import built_in, load, load_all
 from udpkit.lab.run import Result, run
 
 DEFAULT = "docker0-nc"

@@ -9,7 +9,7 @@ from itertools import groupby
 from rich.console import Console
 
 from udpkit.facts.text import printable
-from udpkit.lab.experiment import built_in
+from udpkit.lab.reading import built_in
 from udpkit.lab.run import Result
 from udpkit.report.lab import show_result, tables
 
