@@ -400,7 +400,8 @@ def test_a_limit_of_the_machine_cannot_be_raised_from_inside(
         ("openvpn[77]", "its configuration: local 192.0.2.1; or multihome"),
         ("charon", "strongswan.conf"),
         ("nc.openbsd", "its command line: nc -ul 192.0.2.1 53"),
-        ("my-server", "bind the server to 192.0.2.1:53 instead of 0.0.0.0:53"),
+        ("my-server", "bind the server to 192.0.2.1:53 instead of all addresses"),
+        ("nc.traditional", "its command line: -s 192.0.2.1"),
         ("$(reboot)", "bind the server to 192.0.2.1:53"),
     ],
 )

@@ -73,7 +73,7 @@ class _Try:
     kind: Kind
     asked: Endpoint
     payload: Payload
-    listens: bool = True
+    listens: bool | None = True
     request: Request | None = None
     outcome: Outcome = "untried"
     answers: list[tuple[Endpoint, bytes, float]] = field(default_factory=list)
@@ -148,6 +148,7 @@ class _Test:
                 port,
                 OF_CLIENT if self.plan.client else tries[0].payload.protocol.name,
                 [_trial(one, self.serving.ways) for one in tries],
+                self.serving.first(port),
             )
             for port, tries in tried.items()
         ]
@@ -164,10 +165,11 @@ class _Test:
                 f"it waits on {', '.join(waits[:8]) or 'none of them'} only, which no other host can ask"
             )
         elif not self.plan.client and not self.plan.typed and "silent" in outcomes:
-            self.note(
-                "it got requests and never answered: maybe it takes another one (--as, --payload, --client)"
-                ", or answers what is typed (--type)"
+            asked = [self.plan.payload(port.number).protocol for port in matrix.ports]
+            reasons = "; ".join(dict.fromkeys(one.quiet for one in asked if one.quiet)) or (
+                "maybe it takes another one (--as, --payload, --client), or answers what is typed (--type)"
             )
+            self.note(f"it got requests and never answered: {reasons}")
 
     def ask_all(self, port: int, tries: list[_Try], progress: Callable[[int], object]) -> None:
         # The address that routes prefer comes last: some servers do not know which was asked only at first.
@@ -323,7 +325,7 @@ class _Test:
         one.outcome = judge(
             one.asked,
             [source for source, _, _ in one.answers],
-            refused="refused" in one.note.lower(),
+            refused="refused" in one.note.lower() or one.listens is False,
             listens=one.listens,
             status=client.status if over else 1,
         )
