@@ -208,6 +208,10 @@ def test_a_program_as_the_client() -> None:
     by_address = one.outcomes([PREFERRED, "192.0.2.9"])
     assert by_address == {PREFERRED: {"right"}, "192.0.2.9": {"wrong"}}
     assert "AssertionError" in str([each["note"] for each in one.requests])
+    other_port = "socket.socket(sock.family, sock.type).sendto(data, peer)"  # as TFTP and RTP have it
+    hasty = client.replace("settimeout(9)", "settimeout(0.5)")
+    two = outcome_of("--client", hasty, "--", *python(other_port, "0.0.0.0"))
+    assert two.outcomes([PREFERRED, "192.0.2.9"]) == by_address
     quiet = outcome_of("--client", "true {address}", "--", *python(ANSWER, "0.0.0.0"))
     assert quiet.outcomes([*FOUR, *SIX]) == all_are("silent", FOUR) | all_are("absent", SIX)
 

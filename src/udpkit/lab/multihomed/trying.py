@@ -290,7 +290,10 @@ class _Test:
         self.stayed_out |= not self.is_over(one)
 
     def run_client(self, one: _Try) -> None:
-        """A program asks; what arrives at its host meanwhile are its answers."""
+        """A program asks; what arrives at its host meanwhile are its answers.
+
+        It alone knows from which port they should come.
+        """
         address = str(one.asked.address)
         if one.asked.address.is_link_local:
             address += "%eth0"
@@ -308,8 +311,11 @@ class _Test:
         def answers() -> list[tuple[Endpoint, int, bytes]]:
             return [each for each in self.listener.arrived if each[0].address in OWN]
 
+        def as_asked(answer: tuple[Endpoint, int, bytes]) -> bool:
+            return answer[0].address == one.asked.address
+
         def is_known() -> bool:
-            return client.status is not None or any(source != one.asked for source, _, _ in answers())
+            return client.status is not None or not all(map(as_asked, answers()))
 
         self.listener.wait(is_known, patience, running)
         over = self.listener.wait(lambda: client.status is not None, self.plan.timeout, running)
@@ -319,7 +325,7 @@ class _Test:
         elif client.status:
             one.note = in_one_line(client.last_words())[:LONGEST_WORDS]
         arrived = answers()
-        arrived.sort(key=lambda each: each[0] == one.asked)  # what came from elsewhere decides
+        arrived.sort(key=as_asked)  # what came from elsewhere decides
         one.answers = [(source, payload, 0.0) for source, _, payload in arrived]
         one.client_ports = [port for _, port, _ in arrived]
         one.outcome = judge(
@@ -327,6 +333,7 @@ class _Test:
             [source for source, _, _ in one.answers],
             refused="refused" in one.note.lower() or one.listens is False,
             listens=one.listens,
+            any_port=True,
             status=client.status if over else 1,
         )
         client.close()
