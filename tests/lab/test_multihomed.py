@@ -139,9 +139,9 @@ def test_the_fix_is_the_servers_own_if_it_has_one() -> None:
         ("0.0.0.0 ::", "python3", "bind the server to 192.0.2.1:5000 instead of 0.0.0.0:5000"),
         ("::", "python3", "bind the server to [2001:db8::1]:5000 instead of [::]:5000"),
         ("", "python3", "bind the server to 192.0.2.1:5000 instead of all addresses"),
-        ("::", "nc", "its command line: nc -6ul 2001:db8::1 5000"),
-        ("0.0.0.0", "socat", "its command line, after the port: ,bind=192.0.2.1"),
-        ("::", "socat", "its command line, after the port: ,bind=[2001:db8::1]"),
+        ("::", "nc", "nc's command line: nc -6ul 2001:db8::1 5000"),
+        ("0.0.0.0", "socat", "socat's command line, after the port: ,bind=192.0.2.1"),
+        ("::", "socat", "socat's command line, after the port: ,bind=[2001:db8::1]"),
     ],
 )
 def test_the_fix_fits_the_wildcard_and_the_program(waits: str, process: str, bind: str) -> None:
