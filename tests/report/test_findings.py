@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 
+from fixes.build import FOUR
 from rich.console import Console
 
-from fixes.build import FOUR
 from udpkit.fixes import advise
 from udpkit.report.findings import show_offers
 
