@@ -95,7 +95,7 @@ def where(evidence: Sequence[Reference], sources: Sequence[Source]) -> str:
 
 
 def show_offers(out: Console, findings: Sequence[Finding]) -> None:
-    """The fixes of all findings: a command for each that it helps, advice once, and once for a known program."""
+    """The fixes of all findings: a command for each that it helps, advice once, settings once a program."""
     offers: dict[tuple[str, str | None], Offer] = {}
     for finding in findings:
         for offer in finding.fixes:
