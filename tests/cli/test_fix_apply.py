@@ -397,10 +397,11 @@ def test_a_limit_of_the_machine_cannot_be_raised_from_inside(
     ("process", "says"),
     [
         ("dnsmasq", "dnsmasq.conf: listen-address=192.0.2.1 and bind-interfaces"),
-        ("openvpn[77]", "its configuration: local 192.0.2.1; or multihome"),
+        ("openvpn[77]", "openvpn's configuration: local 192.0.2.1; or multihome"),
         ("charon", "strongswan.conf"),
-        ("nc.openbsd", "its command line: nc -ul 192.0.2.1 53"),
-        ("my-server", "bind the server to 192.0.2.1:53 instead of 0.0.0.0:53"),
+        ("nc.openbsd", "nc's command line: nc -ul 192.0.2.1 53"),
+        ("my-server", "bind the server to 192.0.2.1:53 instead of all addresses"),
+        ("nc.traditional", "nc.traditional's command line: -s 192.0.2.1"),
         ("$(reboot)", "bind the server to 192.0.2.1:53"),
     ],
 )

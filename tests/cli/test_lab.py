@@ -196,3 +196,11 @@ def test_wrong_use_ends_with_2_and_one_line_that_names_it(arguments: list[str], 
     assert len(run.stderr.splitlines()) == 1
     assert run.stderr.rstrip("\n").isprintable()
     assert run.stdout == ""
+
+
+def test_what_ran_is_told_even_if_it_cannot_be_saved(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    run = udpkit("lab", "one-address-nc", "--json", "--pages", tmp_path / "file" / "pages")
+    assert run.returncode == 2
+    assert json.loads(run.stdout)["experiments"][0]["result"] == "pass"
+    assert "Not a directory" in run.stderr

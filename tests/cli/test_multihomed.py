@@ -134,6 +134,8 @@ def test_a_server_that_answers_nothing() -> None:
     assert (one.status, one.document["verdict"]) == (3, "no answer")
     assert one.outcomes(FOUR) == all_are("silent", FOUR)
     assert "--type" in one.document["notes"][0]
+    syslog = outcome_of("--timeout", "0.3", "--as", "syslog", "--", *python("pass", "0.0.0.0"))
+    assert syslog.document["notes"][0].endswith("never answered: syslog over UDP has no answers (RFC 5426)")
 
 
 def test_a_server_that_waits_on_loopback() -> None:
@@ -161,6 +163,16 @@ def test_a_server_that_does_not_start_has_its_last_words_on_one_line(options: li
     assert ": exit status 3: no \\x1b[2J way" in run.stderr
     assert ("another one needs root" in run.stderr) is not can_make_hosts()
     assert run.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("ends", "how"), [("exit 3", "exit status 3"), ("kill -9 $$", "signal 9")])
+def test_a_server_that_does_not_start_is_a_result(ends: str, how: str) -> None:
+    run = udpkit("test", "--json", "--", "sh", "-c", f"echo gone >&2; {ends}")
+    document = json.loads(run.stdout)
+    assert (run.returncode, document["verdict"], document["ports"]) == (3, "no answer", [])
+    [why] = document["notes"]
+    assert why.endswith(f": {how}: gone" if can_make_hosts() else "needs root")
+    assert run.stderr == f"udpkit: {why}\n"
 
 
 def test_a_payload_of_ones_own_and_several_ports() -> None:
@@ -198,6 +210,12 @@ def test_a_program_as_the_client() -> None:
     by_address = one.outcomes([PREFERRED, "192.0.2.9"])
     assert by_address == {PREFERRED: {"right"}, "192.0.2.9": {"wrong"}}
     assert "AssertionError" in str([each["note"] for each in one.requests])
+    other_port = "socket.socket(sock.family, sock.type).sendto(data, peer)"  # as TFTP and RTP have it
+    hasty = CLIENT.replace("settimeout(1)", "settimeout(0.5)")
+    two = outcome_of("--client", hasty, "--", *python(other_port, "0.0.0.0"))
+    assert two.outcomes([PREFERRED, "192.0.2.9"]) == by_address
+    quiet = outcome_of("--client", "true {address}", "--", *python(ANSWER, "0.0.0.0"))
+    assert quiet.outcomes([*FOUR, *SIX]) == all_are("silent", FOUR) | all_are("absent", SIX)
 
 
 def test_a_program_as_the_client_of_a_server_that_ends_after_each_answer() -> None:

@@ -152,7 +152,7 @@ def test_fixes_for_a_network_of_clients() -> None:
     [finding] = [one for one in found(socket("0.0.0.0:53")) if one.server == at("10.0.0.5:53")]
     offers = {offer.id: offer for offer in advise(finding).fixes}
     assert offers.keys() == {"attach", "bind", "sockets", "route-src", "snat-notrack-incoming"}
-    assert "bind the server to 10.0.0.5:53 " in offers["bind"].command
+    assert offers["bind"].command == "bind the server to 10.0.0.5:53 instead of 0.0.0.0:53"
 
 
 def test_drops_of_a_socket() -> None:

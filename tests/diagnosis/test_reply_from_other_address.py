@@ -137,3 +137,11 @@ def test_an_address_that_does_not_fit_its_checksum_is_none(bad_requests, bad_str
     for errors, expected in ([], []), ([refusal], [CODE]):
         one = facts.talk(CLIENT, ASKED, requests, None, *errors, strays=strays)
         assert [found.code for found in diagnose(facts.case(one))] == expected
+
+
+@pytest.mark.parametrize("local", ["0.0.0.0:56789", "[::]:56789", None])
+def test_where_the_server_waits_is_known_from_its_table(local):
+    one = facts.talk(CLIENT, ASKED, facts.flow(1), None, strays={ACTUAL: facts.flow(2)})
+    tables = [facts.table(facts.socket(local))] if local else []
+    [found] = diagnose(facts.case(one, tables=tables))
+    assert (found.code, found.listener) == (CODE, facts.at(local) if local else None)

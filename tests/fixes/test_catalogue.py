@@ -183,6 +183,25 @@ def test_no_fix_names_an_address_or_a_port_that_nobody_knows(fix: Fix, server: s
     assert not re.search(r"0\.0\.0\.0|(?<!fd00)::|port 0|:0\b", words)
 
 
+@pytest.mark.parametrize(
+    ("process", "listener", "bind"),
+    [
+        ("server", "::", "bind the server to 172.16.13.13:5300 instead of [::]:5300"),
+        ("server", "0.0.0.0", "bind the server to 172.16.13.13:5300 instead of 0.0.0.0:5300"),
+        ("server", None, "bind the server to 172.16.13.13:5300 instead of all addresses"),
+        (
+            "unbound[7]",
+            "::",
+            "unbound.conf, in server: interface: 172.16.13.13@5300; or interface-automatic: yes",
+        ),
+    ],
+)
+def test_how_to_bind_fits_the_socket_and_the_program(process: str, listener: str | None, bind: str) -> None:
+    wildcard = Endpoint(ip_address(listener), 5300) if listener else None
+    told = advise(replace(FOUR, process=process, listener=wildcard))
+    assert {offer.id: offer.command for offer in told.fixes}["bind"] == bind
+
+
 def test_what_is_offered_for_a_listener_on_all_addresses() -> None:
     finding = replace(FOUR, code="listener-locked-to-first-peer", server=Endpoint(ip_address("::"), 6088))
     offers = {offer.id: offer.command for offer in advise(finding).fixes}

@@ -54,18 +54,20 @@ def test_what_one_request_shows(answers: list[Endpoint], facts: dict[str, object
     [
         ("0.0.0.0", True),
         ("192.0.2.9", True),
+        ("::ffff:192.0.2.9", True),
         ("192.0.2.1", False),
-        ("::", False),  # it may be IPv6 only
+        ("2001:db8::9", False),
+        ("::", None),  # it may be IPv6 only
     ],
 )
-def test_which_socket_is_certain_to_take_a_request(local: str, takes_it: bool) -> None:
+def test_which_socket_is_certain_to_take_a_request(local: str, takes_it: bool | None) -> None:
     entry = SocketEntry(seen=Reference(0, line=1), local=at(local), peer=None)
     assert takes([entry], ASKED) is takes_it
-    assert not takes([replace(entry, local=at(local, 5001))], ASKED)
-    assert not takes([replace(entry, peer=OTHER)], ASKED)
+    assert takes([replace(entry, local=at(local, 5001))], ASKED) is None
+    assert takes([replace(entry, peer=OTHER)], ASKED) is None
 
 
-def port(*outcomes: Outcome, how: How | None = None) -> Port:
+def port(*outcomes: Outcome, how: How | None = None, waits: str = "") -> Port:
     places = PLACES[: len(outcomes)]
     return Port(
         5000,
@@ -81,6 +83,7 @@ def port(*outcomes: Outcome, how: How | None = None) -> Port:
             )
             for place, outcome in zip(places, outcomes, strict=True)
         ],
+        [at(one) for one in waits.split()],
     )
 
 
@@ -127,6 +130,28 @@ def test_the_fix_is_the_servers_own_if_it_has_one() -> None:
     assert unbound["attach"] == "udpkit fix run -- unbound -d"
     assert "192.0.2.9" in ids(Matrix(["x"], [port("right", "wrong")], process="x"))["bind"]
     assert ids(Matrix(["x"], [port("right", "silent")])) == {}
+
+
+@pytest.mark.parametrize(
+    ("waits", "process", "bind"),
+    [
+        ("0.0.0.0", "python3", "bind the server to 192.0.2.1:5000 instead of 0.0.0.0:5000"),
+        ("0.0.0.0 ::", "python3", "bind the server to 192.0.2.1:5000 instead of 0.0.0.0:5000"),
+        ("::", "python3", "bind the server to [2001:db8::1]:5000 instead of [::]:5000"),
+        ("", "python3", "bind the server to 192.0.2.1:5000 instead of all addresses"),
+        ("::", "nc", "nc's command line: nc -6ul 2001:db8::1 5000"),
+        ("0.0.0.0", "socat", "socat's command line, after the port: ,bind=192.0.2.1"),
+        ("::", "socat", "socat's command line, after the port: ,bind=[2001:db8::1]"),
+    ],
+)
+def test_the_fix_fits_the_wildcard_and_the_program(waits: str, process: str, bind: str) -> None:
+    matrix = Matrix(["x"], [port(*["wrong"] * len(PLACES), waits=waits)], process=process)
+    assert {one.id: one.command for one in remedies(matrix)}["bind"] == bind
+
+
+def test_where_only_ipv4_is_wrong_the_fix_is_for_ipv4() -> None:
+    matrix = Matrix(["x"], [port("wrong", "right", waits="::")], process="socat")
+    assert ",bind=[::ffff:192.0.2.1]" in {one.id: one.command for one in remedies(matrix)}["bind"]
 
 
 HEADER = b"\x45" + bytes(19)

@@ -302,16 +302,11 @@ def fitting(findings: Sequence[Finding], fix: Fix, number: int | None) -> dict[i
 def show_advice(name: str, fix: Fix, finding: Finding) -> int:
     """What a person has to do."""
     from udpkit.facts.text import in_one_line
-    from udpkit.fixes.servers import hint
 
     offer = fix.offer(name, finding)
     if offer is None:
         raise Failure("the finding does not tell the address or the port that this fix is about", USAGE)
-    try:
-        own = hint(finding) if name == "bind" else None
-    except KeyError:
-        own = None
-    click.echo(in_one_line(own or offer.command))
+    click.echo(in_one_line(offer.command))
     say(f"this is yours to do: nothing is changed; the trade-off: {offer.tradeoff}")
     return OK
 

@@ -105,14 +105,14 @@ def verb(
         raise Failure(str(reason), MISSING) from reason
     if not as_json:
         show_cases(results)
-    if pcap:
-        save(pcap, results)
-    if pages:
-        write_pages(pages, results)
     if as_json:
         from udpkit.report.document import lab_document
 
         click.echo(json.dumps(lab_document(results), indent=2))
+    if pcap:
+        save(pcap, results)
+    if pages:
+        write_pages(pages, results)
     outcomes = {result.result for result in results}
     if "fail" in outcomes:
         return FINDINGS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import time
 from collections.abc import Callable, Sequence
 
 import click
@@ -94,10 +95,13 @@ def verb(
         timeout=positive("--timeout", timeout, most=60),
         trace=not no_strace,
     )
+    began = time.monotonic()
     try:
         with progress_bar(printable(command[0]), "asking") as tell:
             matrix = run(plan, tell)
     except (NoPort, ServerEnded) as reason:
+        if as_json:
+            show(Matrix(command, notes=[str(reason)], seconds=time.monotonic() - began), as_json)
         raise Failure(str(reason), SILENT) from reason
     except LabError as reason:
         raise Failure(str(reason), MISSING) from reason

@@ -27,6 +27,7 @@ class Finding:
 
     `client` is a network where all its hosts are hit, and None where nobody knows whom it hits; `server` is
     None where no single one is at fault. `actual` is what came instead of `server`, where that applies.
+    `listener` is the wildcard on which the server waits, where that is known and is not `server`.
     `first` and `last` are nanoseconds since the epoch, None where the evidence has no times. `why` has a step
     for each thing that a kernel did.
     """
@@ -44,6 +45,7 @@ class Finding:
     why: Sequence[str]
     evidence: Sequence[Reference]
     fixes: Sequence[Offer] = ()
+    listener: Endpoint | None = None
 
     @property
     def is_fault(self) -> bool:

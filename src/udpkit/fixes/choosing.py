@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from shlex import quote
 
 from udpkit.diagnosis import Finding
 from udpkit.fixes import FIXES
-from udpkit.fixes.servers import hint
 
 ATTACH = "attach"
 """The fix that is put under the program."""
@@ -58,13 +56,10 @@ def choices(finding: Finding, *, where: Mapping[str, object], obstacles: Mapping
         offer = fix.offer(fix_id, finding) if fix.is_for(finding) and not fix.folklore else None
         if offer is None:
             continue
-        known = None
-        with suppress(KeyError):
-            known = hint(finding) if fix_id == "bind" else None
-        why = PREFERENCE["bind-known" if known else fix_id] if known or fix_id in PREFERENCE else fix.title
-        command = known or (apply_line(fix_id, finding, where) if fix.commands else offer.command)
-        found["bind-known" if known else fix_id] = Advice(
-            fix_id, command, why, offer.tradeoff, obstacles.get(fix_id, "")
+        rank = f"{fix_id}-known" if fix.known(finding) else fix_id
+        command = apply_line(fix_id, finding, where) if fix.commands else offer.command
+        found[rank] = Advice(
+            fix_id, command, PREFERENCE.get(rank, fix.title), offer.tradeoff, obstacles.get(fix_id, "")
         )
     order = [*PREFERENCE]
     ranked = sorted(found, key=lambda one: order.index(one) if one in order else len(order))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -46,8 +46,8 @@ class Fix:
 
     A fix that changes the program instead has `advice` for people, and in `servers` and `clients` what takes
     the place of an exchange's programs, None where it has no meaning. `otherwise` is the text where a finding
-    lacks what `advice` names. What is `folklore` is passed on in articles and fails: it
-    is tried, but never offered.
+    lacks what `advice` names; `known` says it in the words of the finding's program, None for programs that
+    it does not know. What is `folklore` is passed on in articles and fails: it is tried, but never offered.
     """
 
     title: str
@@ -62,6 +62,7 @@ class Fix:
     local: Sequence[str] = ()
     advice: str = ""
     otherwise: str = ""
+    known: Callable[[Finding], str | None] = lambda _: None
     servers: Mapping[str, str | None] = field(default_factory=dict)
     clients: Mapping[str, str] = field(default_factory=dict)
     folklore: bool = False
@@ -84,11 +85,12 @@ class Fix:
 
     def offer(self, fix_id: str, finding: Finding, *, verified: bool | None = None) -> Offer | None:
         """The fix in the finding's words; None where the finding lacks something that they name."""
-        known = self.placeholders(finding)
+        placeholders = self.placeholders(finding)
         for words in (self.advice or " && ".join(self.commands), self.otherwise):
             with suppress(KeyError):
                 if words:
-                    return Offer(fix_id, fill(words, known), fill(self.tradeoff, known), verified)
+                    command = self.known(finding) or fill(words, placeholders)
+                    return Offer(fix_id, command, fill(self.tradeoff, placeholders), verified)
         return None
 
 
@@ -100,11 +102,13 @@ def values(finding: Finding, own: Container[Address] = ()) -> dict[str, str]:
     actual: the address that answered · client: the client's address, or the network of the clients · peer:
     the client's address, or one of that network that is not among `own` · client_port: the client's port ·
     pid: of the server's process, where its name has it behind, in brackets ·
-    wildcard: 0.0.0.0 or :: · anywhere: the wildcard with the port · iptables: iptables or ip6tables · ip:
-    `ip` or `ip -6` · six: empty or 6, for `nc -{six}ul` · family: ipv4 or ipv6.
+    wildcard: 0.0.0.0 or :: · anywhere: the wildcard with the port · listener: where the server waits, in
+    words · iptables: iptables or ip6tables · ip: `ip` or `ip -6` · six: empty or 6, for `nc -{six}ul` ·
+    family: ipv4 or ipv6.
     """
     server, actual, client = finding.server, finding.actual, finding.client
     known = {"client": str(client.address if isinstance(client, Endpoint) else client or "any client")}
+    known["listener"] = str(finding.listener or "all addresses")
     if isinstance(client, Endpoint):
         known["peer"] = known["client"]
     elif client and (peer := _one_of(client, own)):

@@ -12,9 +12,11 @@ from udpkit.fixes.fix import fill, values
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """`where` the setting belongs, and `line`, its text with the placeholders of `values` and `host`, the
-    address as it stands before a port. `instead` is a setting with which the program answers every client
-    from the address that was asked, so that no address needs to be named."""
+    """`where` the setting belongs, and `line`, its text, both with the placeholders of `values`, with `name`,
+    the program's, with `host`, the address as it stands before a port, and with `own_host`, the same as the
+    socket's family writes it.
+    `instead` is a setting with which the program answers every client from the address that was asked, so
+    that no address needs to be named."""
 
     where: str
     line: str
@@ -34,26 +36,27 @@ SERVERS: Mapping[str, Hint] = {
     "freeradius": Hint(
         "radiusd.conf, in listen { }", "ip{six_v}addr = {address}", "built with --with-udpfromto it is right"
     ),
-    "in.tftpd": Hint("its command line", "--address {host}:{port}"),
-    "iperf3": Hint("its command line", "iperf3 -s -B {address} -p {port}"),
+    "in.tftpd": Hint("{name}'s command line", "--address {host}:{port}"),
+    "iperf3": Hint("{name}'s command line", "iperf3 -s -B {address} -p {port}"),
     "kamailio": Hint("kamailio.cfg", "listen=udp:{host}:{port}"),
     "knotd": Hint("knot.conf, in server", "listen: {address}@{port}"),
-    "memcached": Hint("memcached.conf, or its command line", "-l {address} -U {port}"),
+    "memcached": Hint("memcached.conf, or the command line", "-l {address} -U {port}"),
     "named": Hint(
         "named.conf, in options { }",
         NAMED_CONF,
         "interface-interval: by default it has one socket for each address, and looks for new ones",
     ),
-    "nc": Hint("its command line", "nc -{six}ul {address} {port}"),
-    "ncat": Hint("its command line", "ncat -{six}ul {address} {port}"),
+    "nc": Hint("{name}'s command line", "nc -{six}ul {address} {port}"),
+    "ncat": Hint("{name}'s command line", "ncat -{six}ul {address} {port}"),
+    "nc.traditional": Hint("{name}'s command line", "-s {address}"),
     "nsd": Hint("nsd.conf, in server", "ip-address: {address}@{port}"),
     "ntpd": Hint("ntp.conf", "interface listen {address}"),
-    "openvpn": Hint("its configuration", "local {address}", "multihome"),
+    "openvpn": Hint("{name}'s configuration", "local {address}", "multihome"),
     "pdns_recursor": Hint("recursor.conf", "local-address={host}:{port}"),
     "pdns_server": Hint("pdns.conf", "local-address={host}:{port}"),
     "rsyslogd": Hint("rsyslog.conf", 'input(type="imudp" address="{address}" port="{port}")'),
     "snmpd": Hint("snmpd.conf", "agentAddress udp{six}:{host}:{port}"),
-    "socat": Hint("its command line", "UDP{four}-LISTEN:{port},bind={host}"),
+    "socat": Hint("{name}'s command line, after the port", ",bind={own_host}"),
     "strongswan": Hint(
         "strongswan.conf, in charon { }",
         "interfaces_use = the interface of {address}",
@@ -74,7 +77,6 @@ ALIASES = {
     "charon": "strongswan",
     "charon-systemd": "strongswan",
     "nc.openbsd": "nc",
-    "nc.traditional": "nc",
     "netcat": "nc",
     "socat1": "socat",
     "systemd-resolve": "systemd-resolved",
@@ -84,21 +86,25 @@ ALIASES = {
 
 
 def hint(finding: Finding) -> str | None:
-    """What to write where, for the finding's process; None for programs that are not in the table.
-
-    Raises KeyError if the finding does not tell the address or the port that are asked.
-    """
+    """What to write where, for the finding's process; None for programs that are not in the table, and where
+    the finding does not tell the address or the port that are asked."""
     name = re.split(r"[\[ (]", finding.process or "", maxsplit=1)[0]
-    known = SERVERS.get(ALIASES.get(name, name))
+    name = ALIASES.get(name, name)
+    known = SERVERS.get(name)
     if known is None:
         return None
     words = values(finding)
+    if not {"address", "port"} <= words.keys():
+        return None
     six = bool(words["six"])
+    dual = not six and finding.listener and finding.listener.address.version == 6
+    host = f"[{words['address']}]" if six else words["address"]
     words |= {
-        "host": f"[{words['address']}]" if six else words["address"],
-        "four": "6" if six else "4",
+        "name": name,
+        "host": host,
+        "own_host": f"[::ffff:{host}]" if dual else host,
         "six_v": "v6" if six else "",
     }
     line = fill(known.line.replace("{-v6}", "-v6" if six else ""), words)
     either = f"; or {known.instead}" if known.instead else ""
-    return f"{known.where}: {line}{either}"
+    return f"{fill(known.where, words)}: {line}{either}"

@@ -95,11 +95,13 @@ def where(evidence: Sequence[Reference], sources: Sequence[Source]) -> str:
 
 
 def show_offers(out: Console, findings: Sequence[Finding]) -> None:
-    """The fixes of all findings: a command for each that it helps, advice once."""
-    offers: dict[tuple[str, str], Offer] = {}
+    """The fixes of all findings: a command for each that it helps, advice once, settings once a program."""
+    offers: dict[tuple[str, str | None], Offer] = {}
     for finding in findings:
         for offer in finding.fixes:
-            offers.setdefault((offer.id, offer.command if FIXES[offer.id].commands else ""), offer)
+            fix = FIXES[offer.id]
+            of_program = finding.process if fix.known(finding) else ""
+            offers.setdefault((offer.id, offer.command if fix.commands else of_program), offer)
     for offer in offers.values():
         mark = {True: " (proven here)", False: " (does not help here)", None: ""}[offer.verified]
         out.print(Text.assemble("  ", (offer.id, "bold"), mark))

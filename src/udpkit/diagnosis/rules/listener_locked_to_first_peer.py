@@ -203,6 +203,7 @@ def _locked(case: Case, lock: Lock, victim: Conversation, refusals: list[Errors]
         last=victim.requests.last.time_ns if victim.requests else None,
         why=_why(case, lock, victim, refusals),
         evidence=[lock.before.seen, lock.after.seen, *first_and_last(refusals)],
+        listener=lock.before.local,
     )
 
 
@@ -263,6 +264,7 @@ def _locked_only_in_tables(lock: Lock) -> Finding:
             f"{local}.",
         ],
         evidence=[lock.before.seen, lock.after.seen],
+        listener=lock.before.local,
     )
 
 

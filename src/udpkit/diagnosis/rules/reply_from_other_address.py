@@ -35,10 +35,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from udpkit.diagnosis.finding import Finding
+from udpkit.diagnosis.listeners import takers
 from udpkit.diagnosis.refusals import distorted, refusals_of
 from udpkit.diagnosis.traced_answers import BareAnswers, bare_answers, without_source
 from udpkit.diagnosis.why import first_and_last, on_the_client
-from udpkit.facts import Case, Endpoint, SocketEntry
+from udpkit.facts import Case, Conversation, Endpoint, SocketEntry
 from udpkit.kernel.functions import FUNCTIONS
 from udpkit.kernel.lookup import plain
 
@@ -80,6 +81,7 @@ def find(case: Case) -> Iterator[Finding]:
                     *([sender.seen] if sender else []),
                     *(calls.evidence if calls else []),
                 ],
+                listener=calls.socket.bound if calls else _listener(case, conversation),
             )
 
 
@@ -90,6 +92,12 @@ def _sender(case: Case, actual: Endpoint, client: Endpoint) -> SocketEntry | Non
             if entry.peer and (plain(entry.local), plain(entry.peer)) == (actual, client):
                 return entry
     return None
+
+
+def _listener(case: Case, conversation: Conversation) -> Endpoint | None:
+    """Where the server waits, if a table shows it on all addresses."""
+    waiting = (entry.local for _, entry in takers(case, conversation))
+    return next((local for local in waiting if local.address.is_unspecified), None)
 
 
 def _on_the_server(

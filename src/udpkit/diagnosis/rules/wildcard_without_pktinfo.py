@@ -251,6 +251,7 @@ def _finding(
             f"comes from {actual}.",
         ],
         evidence=[one.seen for one in sockets[:20]],
+        listener=first.local,
     )
 
 

@@ -8,11 +8,12 @@ an answer is known even where the client does not hear it. The first datagram th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from udpkit.facts import Endpoint, SocketEntry
+from udpkit.kernel.lookup import unmapped
 from udpkit.lab.multihomed.stage import Place
 
 Kind = Literal["connected", "unconnected", "client"]
@@ -67,11 +68,12 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """All requests to one port. `protocol` is whose request was sent."""
+    """All requests to one port. `protocol` is whose request was sent; `waits`: on what its sockets waited."""
 
     number: int
     protocol: str
     trials: Sequence[Trial]
+    waits: Collection[Endpoint] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -84,6 +86,11 @@ class Port:
         """None if there was no answer at all."""
         answered = self.verdict != "no answer"
         return [trial for trial in self.trials if trial.outcome in FAULTS] if answered else []
+
+    def listener(self, asked: Endpoint) -> Endpoint | None:
+        """The wildcard that takes what comes to `asked`: that of its family, or the one of a dual stack."""
+        wildcards = {one.address.version: one for one in self.waits if one.address.is_unspecified}
+        return wildcards.get(asked.address.version, wildcards.get(6))
 
     def calls(self) -> Counter[How]:
         """In how many ways answers were sent, the most used first."""
@@ -118,10 +125,10 @@ class Matrix:
     def is_right(self) -> bool:
         return self.verdict == "right"
 
-    def first_wrong(self) -> Trial | None:
-        """The first answer that came from elsewhere."""
-        trials = (trial for port in self.ports for trial in port.trials)
-        return next((trial for trial in trials if trial.outcome == "wrong"), None)
+    def wrong(self) -> Iterator[tuple[Trial, Endpoint | None]]:
+        """The answers that came from elsewhere, and the wildcard on which the server waited."""
+        for port in self.ports:
+            yield from ((one, port.listener(one.asked)) for one in port.trials if one.outcome == "wrong")
 
 
 def _worst(verdicts: Iterable[Verdict]) -> Verdict:
@@ -133,15 +140,15 @@ def judge(
     answers: Sequence[Endpoint],
     *,
     refused: bool,
-    listens: bool,
+    listens: bool | None,
     any_port: bool = False,
     status: int | None = None,
 ) -> Outcome:
     """What one request shows.
 
     answers: where datagrams came from, in order. refused: ICMP port unreachable came back. listens: a socket
-    of the server's takes what comes to `asked`. any_port: the protocol answers from another port by design.
-    status: a client program's exit status; without one, the client is a socket.
+    of the server's takes what comes to `asked`; None: nobody knows. any_port: the protocol answers from
+    another port by design. status: a client program's exit status; without one, the client is a socket.
     """
     if answers:
         first = answers[0]
@@ -154,15 +161,15 @@ def judge(
     return "refused" if refused else "silent"
 
 
-def takes(entries: Sequence[SocketEntry], asked: Endpoint) -> bool:
-    """Whether an unconnected socket among these is certain to take what comes to `asked`.
+def takes(entries: Sequence[SocketEntry], asked: Endpoint) -> bool | None:
+    """Whether an unconnected socket among these takes what comes to `asked`; None where nobody knows.
 
-    A wildcard IPv6 socket need not take IPv4 (IPV6_V6ONLY), and is not counted for that.
+    A wildcard IPv6 socket need not take IPv4 (IPV6_V6ONLY), and who has no socket on the port may open one.
     """
-    return any(
-        one.peer is None
-        and one.local.port == asked.port
-        and one.local.address.version == asked.address.version
-        and (one.local.address.is_unspecified or one.local.address == asked.address)
-        for one in entries
-    )
+    waiting = {
+        unmapped(one.local.address) for one in entries if not one.peer and one.local.port == asked.port
+    }
+    wildcards = {one.version for one in waiting if one.is_unspecified}
+    if asked.address in waiting or asked.address.version in wildcards:
+        return True
+    return None if 6 in wildcards or not waiting else False

@@ -6,8 +6,9 @@ import shlex
 from dataclasses import replace
 
 from udpkit.diagnosis import Finding
+from udpkit.facts import Endpoint
 from udpkit.fixes.choosing import ATTACH, Advice, choices
-from udpkit.lab.multihomed.matrix import Matrix
+from udpkit.lab.multihomed.matrix import Matrix, Trial
 
 IN_THE_SERVER = ("sockets", "bind", ATTACH)
 """Fixes that do not depend on the routes of one host."""
@@ -15,7 +16,8 @@ IN_THE_SERVER = ("sockets", "bind", ATTACH)
 
 def remedies(matrix: Matrix) -> list[Advice]:
     """The best first; none if no answer came from elsewhere."""
-    wrong = matrix.first_wrong()
+    # Of the wildcard's family, if there is one: a setting for the other would not fit its command line.
+    wrong, listener = min(matrix.wrong(), key=_is_of_another_family, default=(None, None))
     if wrong is None:
         return []
     finding = Finding(
@@ -31,6 +33,7 @@ def remedies(matrix: Matrix) -> list[Advice]:
         last=None,
         why=(),
         evidence=(),
+        listener=listener,
     )
     run = f"udpkit fix run -- {shlex.join(matrix.command)}"
     return [
@@ -38,3 +41,8 @@ def remedies(matrix: Matrix) -> list[Advice]:
         for one in choices(finding, where={}, obstacles={})
         if one.id in IN_THE_SERVER
     ]
+
+
+def _is_of_another_family(wrong: tuple[Trial, Endpoint | None]) -> bool:
+    trial, listener = wrong
+    return listener is not None and listener.address.version != trial.asked.address.version

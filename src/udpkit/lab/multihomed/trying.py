@@ -73,7 +73,7 @@ class _Try:
     kind: Kind
     asked: Endpoint
     payload: Payload
-    listens: bool = True
+    listens: bool | None = True
     request: Request | None = None
     outcome: Outcome = "untried"
     answers: list[tuple[Endpoint, bytes, float]] = field(default_factory=list)
@@ -148,6 +148,7 @@ class _Test:
                 port,
                 OF_CLIENT if self.plan.client else tries[0].payload.protocol.name,
                 [_trial(one, self.serving.ways) for one in tries],
+                self.serving.first(port),
             )
             for port, tries in tried.items()
         ]
@@ -164,10 +165,11 @@ class _Test:
                 f"it waits on {', '.join(waits[:8]) or 'none of them'} only, which no other host can ask"
             )
         elif not self.plan.client and not self.plan.typed and "silent" in outcomes:
-            self.note(
-                "it got requests and never answered: maybe it takes another one (--as, --payload, --client)"
-                ", or answers what is typed (--type)"
+            asked = [self.plan.payload(port.number).protocol for port in matrix.ports]
+            reasons = "; ".join(dict.fromkeys(one.quiet for one in asked if one.quiet)) or (
+                "maybe it takes another one (--as, --payload, --client), or answers what is typed (--type)"
             )
+            self.note(f"it got requests and never answered: {reasons}")
 
     def ask_all(self, port: int, tries: list[_Try], progress: Callable[[int], object]) -> None:
         # The address that routes prefer comes last: some servers do not know which was asked only at first.
@@ -289,7 +291,10 @@ class _Test:
         self.stayed_out |= not self.is_over(one)
 
     def run_client(self, one: _Try) -> None:
-        """A program asks; what arrives at its host meanwhile are its answers."""
+        """A program asks; what arrives at its host meanwhile are its answers.
+
+        It alone knows from which port they should come.
+        """
         address = str(one.asked.address)
         if one.asked.address.is_link_local:
             address += "%eth0"
@@ -307,8 +312,11 @@ class _Test:
         def answers() -> list[tuple[Endpoint, int, bytes]]:
             return [each for each in self.listener.arrived if each[0].address in OWN]
 
+        def as_asked(answer: tuple[Endpoint, int, bytes]) -> bool:
+            return answer[0].address == one.asked.address
+
         def is_known() -> bool:
-            return client.status is not None or any(source != one.asked for source, _, _ in answers())
+            return client.status is not None or not all(map(as_asked, answers()))
 
         self.listener.wait(is_known, patience, running)
         over = self.listener.wait(lambda: client.status is not None, self.plan.timeout, running)
@@ -318,28 +326,19 @@ class _Test:
         elif client.status:
             one.note = in_one_line(client.last_words())[:LONGEST_WORDS]
         arrived = answers()
-        arrived.sort(key=lambda each: each[0] == one.asked)  # what came from elsewhere decides
+        arrived.sort(key=as_asked)  # what came from elsewhere decides
         one.answers = [(source, payload, 0.0) for source, _, payload in arrived]
         one.client_ports = [port for _, port, _ in arrived]
         self.answered |= bool(arrived)
         one.outcome = judge(
             one.asked,
             [source for source, _, _ in one.answers],
-            refused="refused" in one.note.lower() or self.nobody_waits(one.asked),
+            refused="refused" in one.note.lower() or one.listens is False,
             listens=one.listens,
+            any_port=True,
             status=client.status if over else 1,
         )
         client.close()
-
-    def nobody_waits(self, asked: Endpoint) -> bool:
-        """The server has sockets on this port, and none can take what comes to `asked`."""
-        waits = self.serving.first(asked.port)
-        versions = {6, asked.address.version}  # a wildcard IPv6 socket may take IPv4
-        return bool(waits) and not any(
-            local.address == asked.address
-            or (local.address.is_unspecified and local.address.version in versions)
-            for local in waits
-        )
 
     @staticmethod
     def end(program: Program) -> None:
