@@ -104,6 +104,14 @@ def test_how_bad_it_is(conversation, severity):
     assert found(conversation)[CODE].severity == severity
 
 
+@pytest.mark.parametrize(
+    ("count", "times"), [(1, "it had answered once, so"), (2, "it had answered 2 times, so")]
+)
+def test_how_often_it_had_answered(count, times):
+    one = found(talk(CLIENT, SERVER, flow(3), flow(count, 0.1), refused(first=3, last=6, count=2)))[CODE]
+    assert times in one.summary
+
+
 def test_peers_come_and_go():
     peers = [f"192.0.2.{n}:6881" for n in range(1, 6)]
     conversations = [talk(CLIENT, peer, flow(1), None, refused(CLIENT, peer)) for peer in peers]

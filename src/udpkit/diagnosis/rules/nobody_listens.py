@@ -144,7 +144,8 @@ def _judge(
     if replies and replies.last.order > first:
         return "note", "answers came between the refusals: one of several servers behind the address is down"
     if replies:
-        ended = f"it had answered {replies.count} times, so its program has ended or its socket was closed"
+        times = "once" if replies.count == 1 else f"{replies.count} times"
+        ended = f"it had answered {times}, so its program has ended or its socket was closed"
         at_an_end = (seconds(refusals) or 0) < PERSISTENT and not is_service(one.server.port)
         return ("note" if at_an_end else "error"), ended
     if may_be_reversed(one.client, one.server, heard=one.requests is not None):
