@@ -5,10 +5,11 @@ import pytest
 from udpkit.diagnosis import diagnose
 
 from . import facts_build as facts
-from .build import codes, findings, refused, sent
+from .build import at, case, codes, findings, refused, sent, socket, tables
 
 CLIENT, ASKED, ACTUAL = "172.17.0.3:38908", "172.16.13.13:56789", "172.17.0.1:56789"
 CODE = "reply-from-other-address"
+SEARCHER, GROUP, MEMBER = "10.0.0.9:40000", "10.0.0.255:27015", "10.0.0.1:27015"
 
 SILENT = {
     "the address asked answered": [sent(CLIENT, ASKED), sent(ASKED, CLIENT)],
@@ -71,6 +72,25 @@ SILENT = {
         sent("10.0.0.9:51413", "192.0.2.1:6881"),
         sent("10.0.0.9:51413", "192.0.2.2:6881"),
         sent("192.0.2.3:6881", "10.0.0.9:51413"),
+    ],
+    "a broadcast whose answer comes when the client has long gone": [
+        sent(SEARCHER, GROUP),
+        sent("10.0.0.7:9", "10.0.0.8:9"),
+        sent(MEMBER, SEARCHER),
+        refused(MEMBER, SEARCHER),
+    ],
+    "a broadcast, of which one client took the first answer, refused the next and asked again": [
+        sent(SEARCHER, GROUP),
+        sent(MEMBER, SEARCHER),
+        sent("10.0.0.2:27015", SEARCHER),
+        refused("10.0.0.2:27015", SEARCHER),
+        sent(SEARCHER, GROUP),
+    ],
+    "an answer to a group, refused by a router": [
+        sent(SEARCHER, GROUP),
+        sent(MEMBER, SEARCHER),
+        refused(MEMBER, SEARCHER, by="10.0.0.254"),
+        sent(SEARCHER, GROUP),
     ],
 }
 
@@ -137,3 +157,40 @@ def test_an_address_that_does_not_fit_its_checksum_is_none(bad_requests, bad_str
     for errors, expected in ([], []), ([refusal], [CODE]):
         one = facts.talk(CLIENT, ASKED, requests, None, *errors, strays=strays)
         assert [found.code for found in diagnose(facts.case(one))] == expected
+
+
+GROUPS = {
+    "broadcast": (SEARCHER, GROUP, MEMBER),
+    "multicast": (SEARCHER, "239.1.2.3:7000", "10.0.0.1:7000"),
+    "IPv6": ("[fe80::9]:40000", "[ff12::1]:7000", "[fe80::1]:7000"),
+}
+
+
+@pytest.mark.parametrize(("client", "group", "member"), GROUPS.values(), ids=GROUPS)
+def test_a_client_that_refuses_who_answers_for_a_group(client, group, member):
+    steps = [sent(client, group), sent(member, client), refused(member, client)]
+    [one] = findings(*steps).values()
+    assert (one.code, one.severity, one.count) == (CODE, "warning", 1)
+    assert (one.client, one.server, one.actual) == (at(client), at(group), at(member))
+    assert "or had closed its socket" in one.summary
+    assert "nobody can answer from a" in one.why[0]
+    assert "_lib_lookup() on the client" in one.why[2]
+    assert [seen.packet for seen in one.evidence] == [1, 2, 3]
+    [asked_on] = findings(*steps, sent(client, group)).values()
+    assert (asked_on.severity, "closed" in asked_on.summary) == ("error", False)
+
+
+def test_a_table_that_shows_the_client_connected_to_the_group_is_certain():
+    steps = [sent(SEARCHER, GROUP), sent("10.0.0.7:9", "10.0.0.8:9"), sent(MEMBER, SEARCHER)]
+    connected = tables((1.5, [socket(SEARCHER, GROUP)]))
+    one = findings(*steps, refused(MEMBER, SEARCHER), tables=connected)[CODE]
+    assert (one.severity, one.process) == ("error", "nc")
+    assert one.evidence[-1].line
+    assert codes(*steps, tables=connected) == []
+
+
+def test_each_member_that_is_refused_is_its_own_finding():
+    members = [MEMBER, "10.0.0.2:27015"]
+    answers = [step for member in members for step in (sent(member, SEARCHER), refused(member, SEARCHER))]
+    found = diagnose(case(sent(SEARCHER, GROUP), *answers))
+    assert [(one.code, str(one.actual)) for one in found] == [(CODE, member) for member in members]

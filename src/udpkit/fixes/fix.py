@@ -7,8 +7,10 @@ from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Literal
 
 from udpkit.diagnosis import Finding, Offer
+from udpkit.diagnosis.services import is_group
 from udpkit.facts import Address, Endpoint, Network
 
 PLACEHOLDER = re.compile(r"\{(\{[a-z_][a-z0-9_]*\})\}|\{([a-z_][a-z0-9_]*)\}")
@@ -47,7 +49,8 @@ class Fix:
     A fix that changes the program instead has `advice` for people, and in `servers` and `clients` what takes
     the place of an exchange's programs, None where it has no meaning. `otherwise` is the text where a finding
     lacks what `advice` names. What is `folklore` is passed on in articles and fails: it
-    is tried, but never offered.
+    is tried, but never offered. `asked`: whether it is for what one server was asked, or what a group of
+    hosts was (multicast, broadcast).
     """
 
     title: str
@@ -66,9 +69,11 @@ class Fix:
     clients: Mapping[str, str] = field(default_factory=dict)
     folklore: bool = False
     tried: bool = True
+    asked: Literal["one", "group", "either"] = "either"
 
     def is_for(self, finding: Finding) -> bool:
-        return finding.code in self.codes
+        asked = "group" if finding.server and is_group(finding.server.address) else "one"
+        return finding.code in self.codes and self.asked in (asked, "either")
 
     def placeholders(self, finding: Finding) -> dict[str, str]:
         """Those of the finding, and command substitutions for what is to be remembered."""

@@ -8,10 +8,16 @@ other one. It is an error if the client's host refused the reply with ICMP port 
 no refusal was seen: an unconnected client receives such a reply, with the wrong sender. A log of strace or a
 socket table of the server adds the program, and how its calls left the source to the route.
 
+Where a multicast or broadcast address was asked, an answer comes from an address of whoever answers, as it
+must, and is found only if the client's host refused it: an error where a socket table shows the client
+connected to the group, or where it went on asking although all answers were refused; a warning where all were
+refused, the first within a second of the request, since a client may as well have closed its socket. The
+remedy is in the client: it must not connect() to a group.
+
 Silent: where both sides use the same port (NTP, SIP: any peer may speak first) or the client a well-known
-one, where the address asked is a broadcast or multicast address, which anyone may answer, where it answered
-as well, where it is a loopback address that another host asked (MPLS ping), and where the client went on to
-talk to the other address.
+one, where the address asked answered as well, where it is a loopback address that another host asked (MPLS
+ping), where the client went on to talk to the other address, and where a client that asked a group took any
+of its answers.
 
 Silent, too, where the checksums of the requests or of the reply say that addresses or ports may be wrong.
 
@@ -21,6 +27,7 @@ A socket bound to 0.0.0.0 or :: has no source address of its own, so the kernel 
 to the client prefers. On a host with several addresses, such as one with a docker bridge, that need not be
 the one that was asked. The client's socket is connected to the address it asked: its kernel finds no socket
 for the reply and refuses it. TCP does not have the fault, since an accepted connection keeps its addresses.
+From a multicast or broadcast address nobody can answer, so a client that is connected to one hears nobody.
 Neither netfilter nor conntrack takes part.
 
 ## Example
@@ -35,6 +42,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from udpkit.diagnosis.finding import Finding
+from udpkit.diagnosis.groups import CODE, refused_answers
 from udpkit.diagnosis.refusals import distorted, refusals_of
 from udpkit.diagnosis.traced_answers import BareAnswers, bare_answers, without_source
 from udpkit.diagnosis.why import first_and_last, on_the_client
@@ -42,10 +50,11 @@ from udpkit.facts import Case, Endpoint, SocketEntry
 from udpkit.kernel.functions import FUNCTIONS
 from udpkit.kernel.lookup import plain
 
-CODE = "reply-from-other-address"
+__all__ = ["CODE", "find"]
 
 
 def find(case: Case) -> Iterator[Finding]:
+    yield from refused_answers(case)
     traced = {(one.client, one.server.port): one for one in bare_answers(case)}
     for conversation in case.conversations:
         asked, client = conversation.server.address, conversation.client.address
