@@ -194,3 +194,55 @@ def test_each_member_that_is_refused_is_its_own_finding():
     answers = [step for member in members for step in (sent(member, SEARCHER), refused(member, SEARCHER))]
     found = diagnose(case(sent(SEARCHER, GROUP), *answers))
     assert [(one.code, str(one.actual)) for one in found] == [(CODE, member) for member in members]
+
+
+NAT, BEHIND = "192.0.2.1:5300", "172.17.0.2:53"
+
+
+def around_nat(nat=NAT, *, source=1, apart=0.001, replies=1, refusals=1):
+    """What captures of both sides show of a request that NAT turns back onto the client's link."""
+    return [
+        facts.talk(CLIENT, nat, facts.flow(1)),
+        facts.talk(
+            CLIENT,
+            BEHIND,
+            facts.flow(1, apart, source=source),
+            facts.flow(replies, 0.5),
+            facts.refused(BEHIND, CLIENT, first=0.51, count=refusals),
+        ),
+    ]
+
+
+@pytest.mark.parametrize("nat", [NAT, "192.0.2.1:53"])
+def test_an_answer_that_goes_around_the_nat_that_was_asked(nat):
+    [one] = diagnose(facts.case(*around_nat(nat)))
+    assert (one.code, one.severity, one.translated) == (CODE, "error", True)
+    assert (one.client, one.server, one.actual) == (at(CLIENT), at(nat), at(BEHIND))
+    assert one.why[0].startswith("nf_nat_inet_fn() on 192.0.2.1")
+    assert "of its own to 172.17.0.3" in one.why[1]
+    assert "connected to " + nat in one.why[2]
+    assert not any("no source address of its own" in step for step in one.why)
+    assert [seen.source for seen in one.evidence][:2] == [0, 1]
+
+
+NOT_AROUND = {
+    "one capture saw both: the client may have asked both": around_nat(source=0),
+    "the requests are not of one time": around_nat(apart=0.4),
+    "the client took one of the answers": around_nat(replies=2),
+    "nothing was refused": [
+        *around_nat()[:1],
+        facts.talk(CLIENT, BEHIND, facts.flow(1, source=1), facts.flow(1, 1)),
+    ],
+    "two that were asked may be the one": [*around_nat(), facts.talk(CLIENT, "192.0.2.7:53", facts.flow(1))],
+}
+
+
+@pytest.mark.parametrize("conversations", NOT_AROUND.values(), ids=NOT_AROUND)
+def test_not_around_a_nat(conversations):
+    assert not any(one.code == CODE for one in diagnose(facts.case(*conversations)))
+
+
+def test_the_clients_capture_alone_does_not_tell_a_nat_from_a_host_with_two_addresses():
+    asked = "172.16.13.13:53"
+    [one] = findings(sent(CLIENT, asked), sent(BEHIND, CLIENT), refused(BEHIND, CLIENT)).values()
+    assert "Or, if that is another host than 172.16.13.13: NAT sent the request on" in one.why[0]

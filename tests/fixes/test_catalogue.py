@@ -102,12 +102,14 @@ def test_what_fails_is_folklore_and_is_never_offered() -> None:
 
 @pytest.mark.parametrize("code", RULES)
 def test_only_fixes_against_that_code_are_offered(code: str) -> None:
-    for asked, server in (("one", FOUR.server), ("group", replace(FOUR.server, address=GROUP))):
-        offered = {offer.id for offer in advise(replace(FOUR, code=code, server=server)).fixes}
+    group = replace(FOUR.server, address=GROUP)
+    kinds = {"one": FOUR, "group": replace(FOUR, server=group), "translated": replace(FOUR, translated=True)}
+    for asked, finding in kinds.items():
+        offered = {offer.id for offer in advise(replace(finding, code=code)).fixes}
         assert offered == {
             fix_id
             for fix_id, fix in FIXES.items()
-            if code in fix.codes and not fix.folklore and fix.asked in (asked, "either")
+            if code in fix.codes and not fix.folklore and fix.asked in (asked, "any")
         }
 
 

@@ -28,7 +28,7 @@ class Finding:
     `client` is a network where all its hosts are hit, and None where nobody knows whom it hits; `server` is
     None where no single one is at fault. `actual` is what came instead of `server`, where that applies.
     `first` and `last` are nanoseconds since the epoch, None where the evidence has no times. `why` has a step
-    for each thing that a kernel did.
+    for each thing that a kernel did. `translated`: `server` is an address that NAT sent on to `actual`.
     """
 
     code: str
@@ -44,6 +44,7 @@ class Finding:
     why: Sequence[str]
     evidence: Sequence[Reference]
     fixes: Sequence[Offer] = ()
+    translated: bool = False
 
     @property
     def is_fault(self) -> bool:

@@ -49,8 +49,8 @@ class Fix:
     A fix that changes the program instead has `advice` for people, and in `servers` and `clients` what takes
     the place of an exchange's programs, None where it has no meaning. `otherwise` is the text where a finding
     lacks what `advice` names. What is `folklore` is passed on in articles and fails: it
-    is tried, but never offered. `asked`: whether it is for what one server was asked, or what a group of
-    hosts was (multicast, broadcast).
+    is tried, but never offered. `asked`: it is for what one server was asked itself, what a group of hosts
+    was (multicast, broadcast), or what a server was behind a NAT (`Finding.translated`).
     """
 
     title: str
@@ -69,11 +69,12 @@ class Fix:
     clients: Mapping[str, str] = field(default_factory=dict)
     folklore: bool = False
     tried: bool = True
-    asked: Literal["one", "group", "either"] = "either"
+    asked: Literal["one", "group", "translated", "any"] = "any"
 
     def is_for(self, finding: Finding) -> bool:
-        asked = "group" if finding.server and is_group(finding.server.address) else "one"
-        return finding.code in self.codes and self.asked in (asked, "either")
+        group = finding.server is not None and is_group(finding.server.address)
+        asked = "group" if group else "translated" if finding.translated else "one"
+        return finding.code in self.codes and self.asked in (asked, "any")
 
     def placeholders(self, finding: Finding) -> dict[str, str]:
         """Those of the finding, and command substitutions for what is to be remembered."""
