@@ -8,14 +8,16 @@ recvmsg(MSG_ERRQUEUE) tells to whom the datagram went and who sent the error.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import errno
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from udpkit.diagnosis.finding import Finding
 from udpkit.diagnosis.services import SPECULATIVE
 from udpkit.diagnosis.traced_locks import lock_of
 from udpkit.diagnosis.traces import askers, connected, sent, taken
 from udpkit.diagnosis.why import place
-from udpkit.facts import Address, Calls, Case, Endpoint, Moment, TracedSocket
+from udpkit.facts import Address, Calls, Case, Endpoint, IcmpError, Moment, TracedSocket
 from udpkit.kernel import icmp
 from udpkit.kernel.functions import FUNCTIONS
 
@@ -35,8 +37,31 @@ LOCAL = {"EPERM", "ENETUNREACH", "EHOSTUNREACH", "EMSGSIZE"}
 """Errors that a call which sends may also get from its own host, without any datagram having left."""
 SETS_HOPS = ("IP_TTL", "IPV6_UNICAST_HOPS")
 """traceroute and tracepath set them, to get errors."""
+IN_CAPTURE = " The capture shows the error itself."
 MANY = 3
 """Ports of one address, or addresses, that a program asks to see who refuses."""
+
+
+def with_calls(case: Case, code: str, captured: Iterable[Finding]) -> Iterator[Finding]:
+    """What a rule found in captures, and what it finds in traces (`refused_calls`).
+
+    What calls reported of an error that a capture shows as well is no finding of its own: it is told there.
+    """
+    calls = list(refused_calls(case, code))
+    for one in captured:
+        same = [call for call in calls if call.server == one.server and call.summary.endswith(IN_CAPTURE)]
+        calls = [call for call in calls if call not in same]
+        yield replace(
+            one,
+            why=[*one.why, *(_told(call) for call in same)],
+            evidence=[*one.evidence, *(seen for call in same for seen in call.evidence)],
+        )
+    yield from calls
+
+
+def _told(call: Finding) -> str:
+    program = f"{call.process}, " if call.process else ""
+    return f"{program}{call.summary.removesuffix(IN_CAPTURE)}"
 
 
 def refused_calls(case: Case, code: str) -> Iterator[Finding]:
@@ -57,7 +82,7 @@ def refused_calls(case: Case, code: str) -> Iterator[Finding]:
             if call.errno not in CODES or call.kind == "connect" or peer is None:
                 continue
             is_reply = peer in asked_by
-            if code != (REPLY if is_reply else _code(call, peer)) or peer.address in probed:
+            if code != (REPLY if is_reply else _code(case, call, peer)) or peer.address in probed:
                 continue
             if not (is_reply and lock_of(socket)):  # which tells why its answers are refused
                 yield _finding(case, socket, call, peer, is_reply=is_reply)
@@ -73,6 +98,10 @@ def _probed(case: Case) -> set[Address]:
     return {address for address, tried in ports.items() if len(tried) >= MANY}
 
 
+def _errors_captured(case: Case, peer: Endpoint) -> Iterator[IcmpError]:
+    return (each.error for one in case.conversations if one.server == peer for each in one.about_requests())
+
+
 def _excuse(case: Case, socket: TracedSocket, peer: Endpoint) -> str:
     """Why the error may be no fault."""
     if any(call.peer == peer for one in case.traces for call in taken(one)):
@@ -81,15 +110,14 @@ def _excuse(case: Case, socket: TracedSocket, peer: Endpoint) -> str:
         return " This protocol is asked on the off chance."
     if len({call.peer for call in sent(socket) if call.peer}) > MANY:
         return " The program asks many peers, and some have gone."
-    if any(one.server == peer and one.errors for one in case.conversations):
-        return " The capture shows the error itself."
     return ""
 
 
 def _finding(case: Case, socket: TracedSocket, call: Calls, peer: Endpoint, *, is_reply: bool) -> Finding:
     cause = _cause(socket, call, peer)
     here = place(case, call.first.seen)
-    local = call.kind == "send" and call.errno in LOCAL and (call.icmp is None)
+    from_outside = call.icmp is not None or _captured(case, call, peer) is not None
+    local = call.kind == "send" and call.errno in LOCAL and not from_outside
     if cause is None or local:
         about = f"a datagram to {peer}"
     elif call.candidates > 1 and not call.icmp:
@@ -102,11 +130,13 @@ def _finding(case: Case, socket: TracedSocket, call: Calls, peer: Endpoint, *, i
             f"the datagram that {cause.name}() sent to {peer} at {place(case, _sent_at(cause, call).seen)}"
         )
     excuse = "" if is_reply else _excuse(case, socket, peer)
+    if not (is_reply or local) and any(_errors_captured(case, peer)):
+        excuse += IN_CAPTURE
     certain = bool(cause) and (call.candidates == 1 or call.icmp is not None) and call.errno != "EMSGSIZE"
     from_offender = f", and came from {call.offender}" if call.offender else ""
     told = f"{call.name}() {'told of' if call.kind == 'error' else 'failed with'} {call.errno}"
     return Finding(
-        code=REPLY if is_reply else _code(call, peer),
+        code=REPLY if is_reply else _code(case, call, peer),
         severity="warning" if certain and not (is_reply or local or excuse) else "note",
         summary=f"{here}: {told}: the error is about {about}{from_offender}.{excuse}"
         if not local
@@ -134,15 +164,30 @@ def _sent_at(cause: Calls, call: Calls) -> Moment:
     return cause.last if cause.last.order < call.first.order else cause.first
 
 
-def _code(call: Calls, peer: Endpoint) -> str:
-    """From the ICMP message, where the queue tells it; port unreachable from another is a firewall's."""
-    kind = (peer.address.version, *call.icmp) if call.icmp else None
+def _code(case: Case, call: Calls, peer: Endpoint) -> str:
+    """From the ICMP message, where the queue or a capture tells it; port unreachable from another is a
+    firewall's."""
+    kind: tuple[int, int, int] | None = None
+    offender = call.offender
+    if call.icmp:
+        kind = peer.address.version, *call.icmp
+    elif error := _captured(case, call, peer):
+        kind, offender = error.kind, error.sender
     if kind in icmp.PORT_UNREACHABLE:
-        return "nobody-listens" if call.offender in (None, peer.address) else "prohibited"
+        return "nobody-listens" if offender in (None, peer.address) else "prohibited"
     name = icmp.KINDS[kind].name if kind in icmp.KINDS else ""
     if "prohibited" in name:
         return "prohibited"
     return CODES[call.errno or ""]
+
+
+def _captured(case: Case, call: Calls, peer: Endpoint) -> IcmpError | None:
+    """An ICMP error that becomes the call's."""
+    for error in _errors_captured(case, peer):
+        kind = icmp.KINDS.get(error.kind)
+        if kind and kind.errno and errno.errorcode[kind.errno] == call.errno:
+            return error
+    return None
 
 
 def _local(call: Calls, peer: Endpoint) -> str:

@@ -13,7 +13,8 @@ A table without the host's address may be another's, and only adds a word.
 
 In a log of strace: a call failed with ECONNREFUSED. The summary says which datagram of the socket that is
 about: the error was kept in the socket until its next call, whichever that was. A warning, since the log
-does not show who refused, except in the error queue.
+does not show who refused, except in the error queue. Where a capture shows the refusal as well, it is one
+finding, which tells of the call, too.
 
 Silent: where the refused datagram was a reply (`late-reply`), where the refusal came from another address
 than the one asked (`prohibited`), where the port is bound elsewhere on the host (`listens-elsewhere`) or
@@ -56,7 +57,7 @@ from udpkit.diagnosis.listeners import (
 from udpkit.diagnosis.refusals import refused_requests
 from udpkit.diagnosis.services import SPECULATIVE, is_group, is_service, may_be_reversed, reversed_ends
 from udpkit.diagnosis.shapes import Shapes, shapes
-from udpkit.diagnosis.traced_errors import refused_calls
+from udpkit.diagnosis.traced_errors import with_calls
 from udpkit.diagnosis.why import place
 from udpkit.facts import Case, Conversation, Errors, SocketEntry
 from udpkit.kernel.functions import FUNCTIONS
@@ -69,7 +70,10 @@ PERSISTENT = 2.0
 
 
 def find(case: Case) -> Iterator[Finding]:
-    yield from refused_calls(case, CODE)
+    yield from with_calls(case, CODE, _in_captures(case))
+
+
+def _in_captures(case: Case) -> Iterator[Finding]:
     seen_shapes = shapes(case)
     by_firewall = rejections(case)
     for one in case.conversations:
