@@ -71,7 +71,7 @@ class Conversation:
     """Datagrams to the client's address were captured: what was not seen was not merely on another link."""
     also_answered: Mapping[Endpoint, Flow] = field(default_factory=dict)
     """Where there are errors: the server's replies to the other client that it answered first, and to the one
-    that it answered last."""
+    that it answered last, or last but one where that is the first."""
 
     def about_requests(self) -> list[Errors]:
         return [one for one in self.errors if one.error.quoted_source == self.client]

@@ -51,6 +51,7 @@ class Fix:
     lacks what `advice` names. What is `folklore` is passed on in articles and fails: it
     is tried, but never offered. `asked`: it is for what one server was asked itself, what a group of hosts
     was (multicast, broadcast), or what a server was behind a NAT (`Finding.translated`).
+    `for_notes`: there is something to do even if the finding is only a note.
     """
 
     title: str
@@ -69,12 +70,17 @@ class Fix:
     clients: Mapping[str, str] = field(default_factory=dict)
     folklore: bool = False
     tried: bool = True
+    for_notes: bool = True
     asked: Literal["one", "group", "translated", "any"] = "any"
 
     def is_for(self, finding: Finding) -> bool:
         group = finding.server is not None and is_group(finding.server.address)
         asked = "group" if group else "translated" if finding.translated else "one"
-        return finding.code in self.codes and self.asked in (asked, "any")
+        return (
+            finding.code in self.codes
+            and self.asked in (asked, "any")
+            and (self.for_notes or finding.is_fault)
+        )
 
     def placeholders(self, finding: Finding) -> dict[str, str]:
         """Those of the finding, and command substitutions for what is to be remembered."""

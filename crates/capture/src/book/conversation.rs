@@ -74,7 +74,7 @@ pub struct Conversation {
     /// What ICMP said about any of it, in the order of the first of each kind.
     pub errors: Vec<Errors>,
     /// Where there are errors: what the server answered to the other client that it answered first, and to the
-    /// one that it answered last.
+    /// one that it answered last, or last but one where that is the first.
     pub also_answered: Vec<(SocketAddr, Flow)>,
     /// The server answered another client.
     pub answers_others: bool,

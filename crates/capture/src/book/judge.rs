@@ -46,16 +46,16 @@ struct Unasked {
     way: Way,
 }
 
-/// Whom a server answered: the records of the two that it answered first, and of the two that it answered last.
-/// So there is another one for each client, if there is any.
+/// Whom a server answered: the records of the few that it answered first, and of those that it answered last. So
+/// for each client there are two others, if there are as many.
 #[derive(Clone, Copy, Debug)]
 struct Answered {
-    first: [u32; 2],
-    last: [u32; 2],
+    first: [u32; 3],
+    last: [u32; 3],
 }
 
 impl Answered {
-    const NOBODY: Self = Self { first: [NOWHERE; 2], last: [NOWHERE; 2] };
+    const NOBODY: Self = Self { first: [NOWHERE; 3], last: [NOWHERE; 3] };
 }
 
 impl Book {
@@ -127,12 +127,13 @@ impl Book {
         (servers, hearing)
     }
 
-    /// What a server answered to others than this client: to the one that it answered first, and to the last.
+    /// What a server answered to others than this client: to the one that it answered first, and to the last; and
+    /// to a third where these are one.
     fn answers_to_others(&self, answered: Answered, client: End) -> impl Iterator<Item = u32> {
         let other = move |place: &u32| self.records.get(*place).is_some_and(|record| record.client != client);
         let first = answered.first.into_iter().find(other);
-        let last = answered.last.into_iter().find(other);
-        first.into_iter().chain(last.filter(|last| Some(*last) != first))
+        let another = move |place: &u32| other(place) && Some(*place) != first;
+        first.into_iter().chain(answered.last.into_iter().find(another))
     }
 
     /// Client and server.
@@ -336,12 +337,11 @@ impl Iterator for Remarkable<'_> {
     }
 }
 
-/// Puts a place before the first of two that it goes before.
-fn insert(places: &mut [u32; 2], place: u32, goes_before: impl Fn(u32) -> bool) {
-    if goes_before(places[0]) {
-        *places = [place, places[0]];
-    } else if goes_before(places[1]) {
-        places[1] = place;
+/// Puts a place before the first that it goes before; the last one falls out.
+fn insert(places: &mut [u32; 3], place: u32, goes_before: impl Fn(u32) -> bool) {
+    if let Some(at) = places.iter().position(|other| goes_before(*other)) {
+        places[at..].rotate_right(1);
+        places[at] = place;
     }
 }
 
