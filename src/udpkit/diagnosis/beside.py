@@ -35,6 +35,8 @@ class Beside:
     after_all: bool
 
 
+MOST = 64
+"""Clients of one server that are looked at, of those that it did not answer."""
 Refused = Mapping[tuple[Endpoint, Endpoint], Beside]
 """By client and server."""
 
@@ -49,7 +51,9 @@ def others_served(case: Case) -> Refused:
         if one.server in servers and one.errors:
             refused_too.add((one.client, one.server))
         elif one.server in servers and one.requests and not one.replies:
-            unrefused.setdefault(one.server, []).append((one.client, one.requests))
+            waiting = unrefused.setdefault(one.server, [])
+            if len(waiting) < MOST:
+                waiting.append((one.client, one.requests))
     found: dict[tuple[Endpoint, Endpoint], Beside] = {}
     for one in asking:
         answered = list(one.also_answered.items())
