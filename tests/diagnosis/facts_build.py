@@ -106,9 +106,12 @@ def talk(
     strays: dict[str, Flow] | None = None,
     others: bool = False,
     hears: bool = False,
+    also: dict[str, Flow] | None = None,
 ) -> Conversation:
     by = {at(source): stray for source, stray in (strays or {}).items()}
-    return Conversation(at(client), at(server), requests, replies, by, errors, others, hears)
+    answered = {at(other): flow for other, flow in (also or {}).items()}
+    others = others or bool(answered)
+    return Conversation(at(client), at(server), requests, replies, by, errors, others, hears, answered)
 
 
 def socket(

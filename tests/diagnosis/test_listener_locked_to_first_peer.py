@@ -125,3 +125,56 @@ def test_a_routers_error_is_no_refusal_of_the_host():
     assert CODE not in dict(codes(*OUTSIDE[:4], refused(FIRST, SERVER, by="10.0.0.254")))
     by_router = [*TALK, sent(SECOND, SERVER), refused(SECOND, SERVER, by="10.0.0.254")]
     assert CODE not in dict(codes(*by_router, tables=tables((0.5, [WAITING]), (1.5, [LOCKED]))))
+
+
+def test_a_capture_alone_shows_one_client_answered_before_and_after_another_is_refused():
+    [one] = findings(*TALK[:2], sent(SECOND, SERVER), refused(SECOND, SERVER), *TALK[2:]).values()
+    assert (one.code, one.severity, one.count) == (CODE, "warning", 1)
+    assert (one.client, one.server, one.actual) == (at(SECOND), at(SERVER), None)
+    assert f"though it answered {FIRST} before and after" in one.summary
+    assert [seen.packet for seen in one.evidence] == [2, 3, 4, 6]
+
+
+THIRD = "10.0.0.5:42000"
+NO_LOCK = {
+    "a server that has ended": [*TALK, *SECOND_REFUSED],
+    "a server that started later": [*SECOND_REFUSED, *TALK],
+    "one that was away for its first client as well": [
+        *TALK[:2],
+        *SECOND_REFUSED,
+        sent(FIRST, SERVER),
+        refused(FIRST, SERVER),
+        *TALK[2:],
+    ],
+    "one that answers a third client": [
+        *TALK[:2],
+        sent(THIRD, SERVER),
+        sent(SERVER, THIRD),
+        *SECOND_REFUSED,
+        *TALK[2:],
+    ],
+    "one that then answers the second client, too": [
+        *TALK[:2],
+        *SECOND_REFUSED,
+        *TALK[2:],
+        sent(SECOND, SERVER),
+        sent(SERVER, SECOND),
+    ],
+    "a name server": [
+        sent(FIRST, "10.0.0.1:53"),
+        sent("10.0.0.1:53", FIRST),
+        sent(SECOND, "10.0.0.1:53"),
+        refused(SECOND, "10.0.0.1:53"),
+        sent("10.0.0.1:53", FIRST),
+    ],
+}
+
+
+@pytest.mark.parametrize("steps", NO_LOCK.values(), ids=NO_LOCK)
+def test_no_lock_in_a_capture(steps):
+    assert CODE not in dict(codes(*steps))
+
+
+def test_a_table_with_the_port_knows_better_than_a_capture():
+    steps = [*TALK[:2], *SECOND_REFUSED, *TALK[2:]]
+    assert CODE not in dict(codes(*steps, tables=tables((0.5, [socket(SERVER)]))))

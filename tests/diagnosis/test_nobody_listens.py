@@ -5,6 +5,7 @@ import pytest
 
 from udpkit.diagnosis import diagnose
 from udpkit.facts import Case, Endpoint, NamedIPv4
+from udpkit.fixes import advise
 
 from .facts_build import (
     CLIENT,
@@ -102,6 +103,14 @@ SEVERITIES = {
 @pytest.mark.parametrize(("conversation", "severity"), SEVERITIES.values(), ids=SEVERITIES)
 def test_how_bad_it_is(conversation, severity):
     assert found(conversation)[CODE].severity == severity
+
+
+@pytest.mark.parametrize(
+    ("count", "times"), [(1, "it had answered once, so"), (2, "it had answered 2 times, so")]
+)
+def test_how_often_it_had_answered(count, times):
+    one = found(talk(CLIENT, SERVER, flow(3), flow(count, 0.1), refused(first=3, last=6, count=2)))[CODE]
+    assert times in one.summary
 
 
 def test_peers_come_and_go():
@@ -223,6 +232,72 @@ def test_traceroute_to_any_port_is_known_by_what_the_routers_say():
 def test_a_listener_that_was_connected_to_one_peer_is_another_fault():
     locked = table(socket("10.1.0.1:7000", "10.0.0.7:40001"))
     assert codes(case(talk(CLIENT, SERVER, flow(1), None, refused()), tables=[locked])) == []
+
+
+ANOTHER, THIRD = "10.0.0.8:41000", "10.0.0.7:42000"
+
+
+def beside(*refusals, server="10.0.0.1:53", requests=2, also):
+    return talk(CLIENT, server, flow(requests), None, *refusals, also=also)
+
+
+SERVED_ANOTHER = {
+    "before, and so it has ended": (
+        beside(refused(CLIENT, "10.0.0.1:53", first=3), also={ANOTHER: flow(9, 1, 2)}),
+        ("error", f"it had answered {ANOTHER} before, so its program has ended, or was connected to"),
+    ),
+    "several before": (
+        beside(refused(CLIENT, "10.0.0.1:53", first=3), also={ANOTHER: flow(1, 1), THIRD: flow(1, 2)}),
+        ("error", f"it had answered {ANOTHER} before, so its program has ended."),
+    ),
+    "later": (
+        beside(refused(CLIENT, "10.0.0.1:53", first=3), also={ANOTHER: flow(9, 4, 5)}),
+        ("note", f"nobody listened there at first, but {ANOTHER} was answered later"),
+    ),
+    "a known service, before and after": (
+        beside(refused(CLIENT, "10.0.0.1:53", first=3), also={ANOTHER: flow(9, 1, 5)}),
+        ("warning", f"yet it answered {ANOTHER} before and after, so its program restarted just then"),
+    ),
+    "several, before and after": (
+        beside(refused(first=3), server=SERVER, also={ANOTHER: flow(1, 1, 4), THIRD: flow(1, 5)}),
+        ("warning", f"yet it answered {ANOTHER} before and after"),
+    ),
+    "between two refusals": (
+        beside(refused(CLIENT, "10.0.0.1:53", first=3, last=9, count=2), also={ANOTHER: flow(9, 4, 5)}),
+        ("warning", "in between, so"),
+    ),
+    "by another clock": (
+        beside(refused(CLIENT, "10.0.0.1:53", first=3), also={ANOTHER: flow(9, 1, 2, source=1)}),
+        ("error", "nobody listens on that port"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("conversation", "expected"), SERVED_ANOTHER.values(), ids=SERVED_ANOTHER)
+def test_a_server_that_served_another_client(conversation, expected):
+    one = found(conversation)[CODE]
+    assert (one.severity, expected[1] in one.summary) == (expected[0], True), one.summary
+
+
+def test_a_client_that_is_not_refused_while_another_one_is():
+    waits = talk(ANOTHER, SERVER, flow(2, 1, 5))
+    one = found(case(talk(CLIENT, SERVER, flow(1), None, refused(first=3)), waits))[CODE]
+    assert (one.severity, f"what {ANOTHER} sent before and after was not refused" in one.summary) == (
+        "error",
+        True,
+    )
+    before = talk(ANOTHER, SERVER, flow(2, 1, 2))
+    one = found(case(talk(CLIENT, SERVER, flow(1), None, refused(first=3)), before))[CODE]
+    assert one.summary.endswith("nobody listens on that port.")
+
+
+def test_the_server_is_not_to_be_started_where_it_answers():
+    later = talk(CLIENT, SERVER, flow(4), AFTER, refused(first=0.1))
+    gone = talk(CLIENT, SERVER, flow(4), None, refused(first=0.1))
+    assert [[offer.id for offer in advise(found(one)[CODE]).fixes] for one in (later, gone)] == [
+        [],
+        ["start-server"],
+    ]
 
 
 def test_one_request_that_was_refused_and_answered_reached_two_servers():

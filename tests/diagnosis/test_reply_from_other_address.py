@@ -5,10 +5,11 @@ import pytest
 from udpkit.diagnosis import diagnose
 
 from . import facts_build as facts
-from .build import codes, findings, refused, sent
+from .build import at, case, codes, findings, refused, sent, socket, tables
 
 CLIENT, ASKED, ACTUAL = "172.17.0.3:38908", "172.16.13.13:56789", "172.17.0.1:56789"
 CODE = "reply-from-other-address"
+SEARCHER, GROUP, MEMBER = "10.0.0.9:40000", "10.0.0.255:27015", "10.0.0.1:27015"
 
 SILENT = {
     "the address asked answered": [sent(CLIENT, ASKED), sent(ASKED, CLIENT)],
@@ -71,6 +72,25 @@ SILENT = {
         sent("10.0.0.9:51413", "192.0.2.1:6881"),
         sent("10.0.0.9:51413", "192.0.2.2:6881"),
         sent("192.0.2.3:6881", "10.0.0.9:51413"),
+    ],
+    "a broadcast whose answer comes when the client has long gone": [
+        sent(SEARCHER, GROUP),
+        sent("10.0.0.7:9", "10.0.0.8:9"),
+        sent(MEMBER, SEARCHER),
+        refused(MEMBER, SEARCHER),
+    ],
+    "a broadcast, of which one client took the first answer, refused the next and asked again": [
+        sent(SEARCHER, GROUP),
+        sent(MEMBER, SEARCHER),
+        sent("10.0.0.2:27015", SEARCHER),
+        refused("10.0.0.2:27015", SEARCHER),
+        sent(SEARCHER, GROUP),
+    ],
+    "an answer to a group, refused by a router": [
+        sent(SEARCHER, GROUP),
+        sent(MEMBER, SEARCHER),
+        refused(MEMBER, SEARCHER, by="10.0.0.254"),
+        sent(SEARCHER, GROUP),
     ],
 }
 
@@ -145,3 +165,92 @@ def test_where_the_server_waits_is_known_from_its_table(local):
     tables = [facts.table(facts.socket(local))] if local else []
     [found] = diagnose(facts.case(one, tables=tables))
     assert (found.code, found.listener) == (CODE, facts.at(local) if local else None)
+
+
+GROUPS = {
+    "broadcast": (SEARCHER, GROUP, MEMBER),
+    "multicast": (SEARCHER, "239.1.2.3:7000", "10.0.0.1:7000"),
+    "IPv6": ("[fe80::9]:40000", "[ff12::1]:7000", "[fe80::1]:7000"),
+}
+
+
+@pytest.mark.parametrize(("client", "group", "member"), GROUPS.values(), ids=GROUPS)
+def test_a_client_that_refuses_who_answers_for_a_group(client, group, member):
+    steps = [sent(client, group), sent(member, client), refused(member, client)]
+    [one] = findings(*steps).values()
+    assert (one.code, one.severity, one.count) == (CODE, "warning", 1)
+    assert (one.client, one.server, one.actual) == (at(client), at(group), at(member))
+    assert "or had closed its socket" in one.summary
+    assert "nobody can answer from a" in one.why[0]
+    assert "_lib_lookup() on the client" in one.why[2]
+    assert [seen.packet for seen in one.evidence] == [1, 2, 3]
+    [asked_on] = findings(*steps, sent(client, group)).values()
+    assert (asked_on.severity, "closed" in asked_on.summary) == ("error", False)
+
+
+def test_a_table_that_shows_the_client_connected_to_the_group_is_certain():
+    steps = [sent(SEARCHER, GROUP), sent("10.0.0.7:9", "10.0.0.8:9"), sent(MEMBER, SEARCHER)]
+    connected = tables((1.5, [socket(SEARCHER, GROUP)]))
+    one = findings(*steps, refused(MEMBER, SEARCHER), tables=connected)[CODE]
+    assert (one.severity, one.process) == ("error", "nc")
+    assert one.evidence[-1].line
+    assert codes(*steps, tables=connected) == []
+
+
+def test_each_member_that_is_refused_is_its_own_finding():
+    members = [MEMBER, "10.0.0.2:27015"]
+    answers = [step for member in members for step in (sent(member, SEARCHER), refused(member, SEARCHER))]
+    found = diagnose(case(sent(SEARCHER, GROUP), *answers))
+    assert [(one.code, str(one.actual)) for one in found] == [(CODE, member) for member in members]
+
+
+NAT, BEHIND = "192.0.2.1:5300", "172.17.0.2:53"
+
+
+def around_nat(nat=NAT, *, source=1, apart=0.001, replies=1, refusals=1):
+    """What captures of both sides show of a request that NAT turns back onto the client's link."""
+    return [
+        facts.talk(CLIENT, nat, facts.flow(1)),
+        facts.talk(
+            CLIENT,
+            BEHIND,
+            facts.flow(1, apart, source=source),
+            facts.flow(replies, 0.5),
+            facts.refused(BEHIND, CLIENT, first=0.51, count=refusals),
+        ),
+    ]
+
+
+@pytest.mark.parametrize("nat", [NAT, "192.0.2.1:53"])
+def test_an_answer_that_goes_around_the_nat_that_was_asked(nat):
+    [one] = diagnose(facts.case(*around_nat(nat)))
+    assert (one.code, one.severity, one.translated) == (CODE, "error", True)
+    assert (one.client, one.server, one.actual) == (at(CLIENT), at(nat), at(BEHIND))
+    assert one.why[0].startswith("nf_nat_inet_fn() on 192.0.2.1")
+    assert "of its own to 172.17.0.3" in one.why[1]
+    assert "connected to " + nat in one.why[2]
+    assert not any("no source address of its own" in step for step in one.why)
+    assert [seen.source for seen in one.evidence][:2] == [0, 1]
+
+
+NOT_AROUND = {
+    "one capture saw both: the client may have asked both": around_nat(source=0),
+    "the requests are not of one time": around_nat(apart=0.4),
+    "the client took one of the answers": around_nat(replies=2),
+    "nothing was refused": [
+        *around_nat()[:1],
+        facts.talk(CLIENT, BEHIND, facts.flow(1, source=1), facts.flow(1, 1)),
+    ],
+    "two that were asked may be the one": [*around_nat(), facts.talk(CLIENT, "192.0.2.7:53", facts.flow(1))],
+}
+
+
+@pytest.mark.parametrize("conversations", NOT_AROUND.values(), ids=NOT_AROUND)
+def test_not_around_a_nat(conversations):
+    assert not any(one.code == CODE for one in diagnose(facts.case(*conversations)))
+
+
+def test_the_clients_capture_alone_does_not_tell_a_nat_from_a_host_with_two_addresses():
+    asked = "172.16.13.13:53"
+    [one] = findings(sent(CLIENT, asked), sent(BEHIND, CLIENT), refused(BEHIND, CLIENT)).values()
+    assert "Or, if that is another host than 172.16.13.13: NAT sent the request on" in one.why[0]

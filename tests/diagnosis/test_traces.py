@@ -8,6 +8,8 @@ from udpkit.diagnosis import Finding, diagnose
 from udpkit.evidence import Evidence, read_strace
 from udpkit.facts import Case
 
+from . import facts_build as facts
+
 LOGS = Path(__file__).parent.parent / "evidence" / "strace"
 WILDCARD, LOCKED = "wildcard-without-pktinfo", "listener-locked-to-first-peer"
 
@@ -255,3 +257,36 @@ def test_a_resolver_that_does_not_answer(connect, times, severity):
 )
 def test_silent_twins_of_such_a_resolver(log):
     assert "no-answer" not in codes(SOCKET + log)
+
+
+def with_capture(log: str, *errors: tuple[int, str]) -> list[Finding]:
+    """The case of a log, with a capture in which the same datagram met ICMP errors: code, and by whom."""
+    traced = case(log)
+    asked = facts.talk(
+        "10.0.0.9:50000",
+        "10.0.0.3:40000",
+        facts.flow(1),
+        None,
+        *(facts.icmp((3, code), ("10.0.0.9:50000", "10.0.0.3:40000"), by=by) for code, by in errors),
+    )
+    return diagnose(facts.case(asked, traces=traced.traces))
+
+
+def test_a_refusal_that_a_capture_shows_as_well_is_one_finding():
+    log = SOCKET + CONNECT + SEND + REFUSED
+    [alone] = diagnose(case(log))
+    [one] = with_capture(log, (3, "10.0.0.3"))
+    assert (one.code, one.severity, str(one.client)) == ("nobody-listens", "error", "10.0.0.9:50000")
+    assert one.why[-1] == alone.summary
+    assert lines(one)[-2:] == lines(alone)
+
+
+def test_what_a_capture_shows_of_an_error_says_what_it_was():
+    """EHOSTUNREACH of a call that sends may be the own host's, or an error's of before."""
+    log = SOCKET + CONNECT + SEND + SEND.replace(" = 1", " = -1 EHOSTUNREACH (No route to host)")
+    [alone] = diagnose(case(log))
+    assert (alone.code, "own host" in alone.summary) == ("unreachable", True)
+    [one] = with_capture(log, (13, "10.0.0.254"))
+    assert (one.code, "own host" in one.why[-1]) == ("prohibited", False)
+    found = with_capture(log, (3, "10.0.0.3"))
+    assert sorted(one.code for one in found) == ["nobody-listens", "unreachable"]

@@ -17,6 +17,8 @@ from udpkit.facts import Endpoint
 from udpkit.fixes import EXCHANGES, FIXES, Fix, advise, fill, values
 from udpkit.lab.commands import resolve
 
+GROUP = ip_address("172.16.13.255")
+
 every_fix = pytest.mark.parametrize("fix", FIXES.values(), ids=FIXES.keys())
 both_families = pytest.mark.parametrize("finding", [FOUR, SIX], ids=["IPv4", "IPv6"])
 
@@ -100,8 +102,21 @@ def test_what_fails_is_folklore_and_is_never_offered() -> None:
 
 @pytest.mark.parametrize("code", RULES)
 def test_only_fixes_against_that_code_are_offered(code: str) -> None:
-    offered = {offer.id for offer in advise(replace(FOUR, code=code)).fixes}
-    assert offered == {fix_id for fix_id, fix in FIXES.items() if code in fix.codes and not fix.folklore}
+    group = replace(FOUR.server, address=GROUP)
+    kinds = {"one": FOUR, "group": replace(FOUR, server=group), "translated": replace(FOUR, translated=True)}
+    for asked, finding in kinds.items():
+        offered = {offer.id for offer in advise(replace(finding, code=code)).fixes}
+        assert offered == {
+            fix_id
+            for fix_id, fix in FIXES.items()
+            if code in fix.codes and not fix.folklore and fix.asked in (asked, "any")
+        }
+
+
+def test_who_asked_a_group_is_told_to_mend_the_client() -> None:
+    [offer] = advise(replace(FOUR, server=replace(FOUR.server, address=GROUP))).fixes
+    assert offer.id == "unconnected-client"
+    assert "UDP-DATAGRAM:172.16.13.255:5300" in offer.command
 
 
 @both_families

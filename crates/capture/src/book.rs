@@ -8,7 +8,8 @@
 //!
 //! - the client then writes to that endpoint, so that it was a peer in its own right (TFTP works so, RFC 1350
 //!   section 4);
-//! - the client asked a group of hosts, any of which may answer for itself (SSDP, mDNS, DHCP);
+//! - the client asked a group of hosts, any of which may answer for itself (SSDP, mDNS, DHCP); that the client
+//!   refused such an answer is kept with whose it was;
 //! - the client uses a service's port, to which anyone may write first: the server's own (NTP, SIP) or one from
 //!   which no client sends (a DHCP server, in a capture that has no request to it);
 //! - it was not refused, and more than one server may have sent it (peer-to-peer nodes ask many on one port), or
@@ -38,11 +39,11 @@ pub use self::judge::Remarkable;
 pub use self::latest::Latest;
 
 use std::hash::BuildHasher;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable};
 
-use self::compact::{Address, Chunks, Count, End, NOWHERE, Stamp, packed};
+use self::compact::{Address, Chunks, Count, End, NOWHERE, Stamp, packed, unpacked};
 use crate::message::{Checksum, Message, Stamped};
 
 /// The most conversations that are kept, with the strays: less than 2 GB with what they may have beside.
@@ -93,6 +94,17 @@ struct Error {
     mtu: Option<u32>,
     icmp_type: u8,
     code: u8,
+}
+
+impl Error {
+    /// Port unreachable, from the host itself.
+    fn is_refusal_of(&self, destination: End) -> bool {
+        let refusal = match unpacked(destination.address) {
+            IpAddr::V4(_) => (3, 3),
+            IpAddr::V6(_) => (1, 4),
+        };
+        self.sender == destination.address && (self.icmp_type, self.code) == refusal
+    }
 }
 
 impl Heard {
@@ -180,6 +192,16 @@ struct Kind {
     count: Count,
     next: u32,
     way: Way,
+}
+
+impl Kind {
+    /// One flow, one sender and one kind; of a group, the answers of one host, to whom the error goes.
+    fn is_like(&self, way: Way, error: Error, is_group: bool) -> bool {
+        self.way == way
+            && self.error.sender == error.sender
+            && (self.error.icmp_type, self.error.code) == (error.icmp_type, error.code)
+            && (!is_group || self.error.receiver == error.receiver)
+    }
 }
 
 /// Datagrams with a wrong checksum, and those of which a fragment was lost.
@@ -317,8 +339,7 @@ impl Book {
         let known = match self.find(source, destination) {
             Some(known) => Some(known),
             None => match self.origin(source, destination) {
-                // Whoever answered for it was too late, and that is all that there is to it.
-                Origin::Group(_) => None,
+                Origin::Group(asked) => error.is_refusal_of(destination).then_some((asked, Way::Reply)),
                 Origin::Server => self.open(destination, source, true).map(|stray| (stray, Way::Reply)),
                 Origin::Unknown => self.open_by_ports(source, destination),
             },
@@ -461,14 +482,11 @@ impl Book {
 
     fn add_error(&mut self, place: u32, way: Way, error: Error, one: Count) {
         let record = &mut self.records[place];
+        let is_group = record.server.is_group();
         let (mut next, mut kinds, mut of_source) = (record.errors, 0, 0);
         while next != NOWHERE {
             let kind = &mut self.errors[next];
-            let alike = kind.way == way
-                && kind.count.source == one.source
-                && kind.error.sender == error.sender
-                && (kind.error.icmp_type, kind.error.code) == (error.icmp_type, error.code);
-            if alike {
+            if kind.count.source == one.source && kind.is_like(way, error, is_group) {
                 kind.count.add(one.first, 0);
                 return;
             }

@@ -161,11 +161,19 @@ fn a_stray_to_which_the_client_writes_is_a_peer() {
 }
 
 #[test]
-fn who_answers_for_a_group_is_no_stray_and_its_refusal_no_error() {
+fn who_answers_for_a_group_is_no_stray_and_its_refusal_says_who_it_was() {
     let group = "239.255.255.250:1900";
-    let device = "10.0.0.1:1900";
-    let said = [sent(RESOLVER, group), sent(device, RESOLVER), refused(device, RESOLVER)];
-    assert_eq!(remarkable(said), []);
+    let (device, other) = ("10.0.0.1:1900", "10.0.0.2:1900");
+    let mut said = vec![sent(RESOLVER, group), sent(device, RESOLVER), sent(other, RESOLVER)];
+    assert_eq!(remarkable(said.clone()), []);
+    let router = at("10.0.0.254:0").ip();
+    said.push(Said::Error(router, (3, 3), at(other), at(RESOLVER)));
+    assert_eq!(remarkable(said.clone()), [], "only the client's own refusal is one");
+    said.extend([refused(device, RESOLVER), refused(other, RESOLVER), refused(other, RESOLVER)]);
+    let one = only(said);
+    assert_eq!((told(&one), one.strays.len()), (tells(RESOLVER, group, 1, 2), 0));
+    let refusals: Vec<_> = one.errors.iter().map(|error| (error.quoted_source, error.count)).collect();
+    assert_eq!(refusals, [(at(device), 1), (at(other), 2)]);
 }
 
 #[test]
@@ -280,6 +288,34 @@ fn whether_others_were_answered_and_whether_the_client_hears() {
     assert_eq!((one.answers_others, one.client_hears), (false, true));
     let one = only([sent(CLIENT, DNS), sent(DNS, CLIENT), refused(CLIENT, DNS)]);
     assert!(!one.answers_others, "itself is no other");
+}
+
+#[test]
+fn where_there_are_errors_whom_else_the_server_answered_first_and_last() {
+    let others = |said: Vec<Said>| {
+        let one = read([script(said)]).remarkable(9).next().unwrap();
+        let flows = one.also_answered.iter();
+        flows
+            .map(|(other, flow)| (other.ip().to_string(), flow.first.number, flow.last.number))
+            .collect::<Vec<_>>()
+    };
+    let answered = |n: u8| {
+        let other = format!("10.0.0.{n}:40000");
+        [sent(&other, DNS), sent(DNS, &other)]
+    };
+    let mut said = vec![sent(CLIENT, DNS), sent(DNS, CLIENT), refused(CLIENT, DNS)];
+    assert_eq!(others(said.clone()), [], "itself is no other");
+    said.extend(answered(1));
+    assert_eq!(others(said.clone()), [("10.0.0.1".to_owned(), 5, 5)]);
+    for n in [2, 3, 4] {
+        said.extend(answered(n));
+    }
+    said.push(sent(DNS, CLIENT));
+    assert_eq!(others(said.clone()), [("10.0.0.1".to_owned(), 5, 5), ("10.0.0.4".to_owned(), 11, 11)]);
+    said.extend(answered(1));
+    assert_eq!(others(said), [("10.0.0.1".to_owned(), 5, 14), ("10.0.0.4".to_owned(), 11, 11)]);
+    let alone = vec![sent(CLIENT, DNS), sent(RESOLVER, DNS), sent(DNS, RESOLVER)];
+    assert_eq!(others(alone), [], "nothing is said of who merely got no answer");
 }
 
 #[test]

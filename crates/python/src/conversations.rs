@@ -194,6 +194,14 @@ impl<'py> Facts<'py> {
         ))
     }
 
+    fn flows(&mut self, flows: &[(SocketAddr, Flow)]) -> PyResult<Bound<'py, PyDict>> {
+        let by_end = PyDict::new(self.py);
+        for (end, flow) in flows {
+            by_end.set_item(self.endpoint(*end)?, self.flow(flow)?)?;
+        }
+        Ok(by_end)
+    }
+
     fn errors(&mut self, errors: &Errors) -> PyResult<Bound<'py, PyAny>> {
         let [first, last] = self.first_and_last(&errors.first, &errors.last)?;
         let error = (
@@ -212,10 +220,7 @@ impl<'py> Facts<'py> {
     }
 
     pub(crate) fn conversation(&mut self, one: &Conversation) -> PyResult<Bound<'py, PyAny>> {
-        let strays = PyDict::new(self.py);
-        for (source, flow) in &one.strays {
-            strays.set_item(self.endpoint(*source)?, self.flow(flow)?)?;
-        }
+        let strays = self.flows(&one.strays)?;
         let errors = if one.errors.is_empty() {
             self.nothing.clone()
         } else {
@@ -231,6 +236,7 @@ impl<'py> Facts<'py> {
             errors,
             one.answers_others,
             one.client_hears,
+            self.flows(&one.also_answered)?,
         );
         self.classes.conversation.call1(fields)
     }

@@ -29,7 +29,7 @@ class Finding:
     None where no single one is at fault. `actual` is what came instead of `server`, where that applies.
     `listener` is the wildcard on which the server waits, where that is known and is not `server`.
     `first` and `last` are nanoseconds since the epoch, None where the evidence has no times. `why` has a step
-    for each thing that a kernel did.
+    for each thing that a kernel did. `translated`: `server` is an address that NAT sent on to `actual`.
     """
 
     code: str
@@ -46,6 +46,7 @@ class Finding:
     evidence: Sequence[Reference]
     fixes: Sequence[Offer] = ()
     listener: Endpoint | None = None
+    translated: bool = False
 
     @property
     def is_fault(self) -> bool:

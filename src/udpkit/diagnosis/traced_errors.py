@@ -8,14 +8,16 @@ recvmsg(MSG_ERRQUEUE) tells to whom the datagram went and who sent the error.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import errno
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from udpkit.diagnosis.finding import Finding
 from udpkit.diagnosis.services import SPECULATIVE
 from udpkit.diagnosis.traced_locks import lock_of
 from udpkit.diagnosis.traces import askers, connected, sent, taken
 from udpkit.diagnosis.why import place
-from udpkit.facts import Address, Calls, Case, Endpoint, Moment, TracedSocket
+from udpkit.facts import Address, Calls, Case, Endpoint, IcmpError, Moment, TracedSocket
 from udpkit.kernel import icmp
 from udpkit.kernel.functions import FUNCTIONS
 
@@ -35,8 +37,38 @@ LOCAL = {"EPERM", "ENETUNREACH", "EHOSTUNREACH", "EMSGSIZE"}
 """Errors that a call which sends may also get from its own host, without any datagram having left."""
 SETS_HOPS = ("IP_TTL", "IPV6_UNICAST_HOPS")
 """traceroute and tracepath set them, to get errors."""
+IN_CAPTURE = " The capture shows the error itself."
+MOST_ERRORS = 64
+"""About requests to one server, that are looked at."""
 MANY = 3
 """Ports of one address, or addresses, that a program asks to see who refuses."""
+
+
+def with_calls(case: Case, code: str, captured: Iterable[Finding]) -> Iterator[Finding]:
+    """What a rule found in captures, and what it finds in traces (`refused_calls`).
+
+    What calls reported of an error that a capture shows as well is no finding of its own: it is told there.
+    """
+    seen_too: dict[Endpoint | None, list[Finding]] = {}
+    for call in refused_calls(case, code):
+        if call.summary.endswith(IN_CAPTURE):
+            seen_too.setdefault(call.server, []).append(call)
+        else:
+            yield call
+    for one in captured:
+        same = seen_too.pop(one.server, [])
+        yield replace(
+            one,
+            why=[*one.why, *(_told(call) for call in same)],
+            evidence=[*one.evidence, *(seen for call in same for seen in call.evidence)],
+        )
+    for calls in seen_too.values():
+        yield from calls
+
+
+def _told(call: Finding) -> str:
+    program = f"{call.process}, " if call.process else ""
+    return f"{program}{call.summary.removesuffix(IN_CAPTURE)}"
 
 
 def refused_calls(case: Case, code: str) -> Iterator[Finding]:
@@ -47,7 +79,7 @@ def refused_calls(case: Case, code: str) -> Iterator[Finding]:
     can be meant and nothing speaks against a fault, else a note. `server` is where the datagram went; the
     client's own end is not known.
     """
-    probed = _probed(case)
+    probed, captured = _probed(case), _errors_captured(case)
     for socket in case.traces:
         if any(name in socket.options for name in SETS_HOPS):
             continue
@@ -57,10 +89,11 @@ def refused_calls(case: Case, code: str) -> Iterator[Finding]:
             if call.errno not in CODES or call.kind == "connect" or peer is None:
                 continue
             is_reply = peer in asked_by
-            if code != (REPLY if is_reply else _code(call, peer)) or peer.address in probed:
+            errors = captured.get(peer, [])
+            if code != (REPLY if is_reply else _code(call, peer, errors)) or peer.address in probed:
                 continue
             if not (is_reply and lock_of(socket)):  # which tells why its answers are refused
-                yield _finding(case, socket, call, peer, is_reply=is_reply)
+                yield _finding(case, socket, call, peer, errors, is_reply=is_reply)
 
 
 def _probed(case: Case) -> set[Address]:
@@ -73,6 +106,16 @@ def _probed(case: Case) -> set[Address]:
     return {address for address, tried in ports.items() if len(tried) >= MANY}
 
 
+def _errors_captured(case: Case) -> dict[Endpoint, list[IcmpError]]:
+    """What ICMP said in captures about requests, by the server."""
+    captured: dict[Endpoint, list[IcmpError]] = {}
+    for one in case.conversations if case.traces else ():
+        errors = captured.setdefault(one.server, []) if one.errors else []
+        if len(errors) < MOST_ERRORS:
+            errors.extend(each.error for each in one.about_requests())
+    return captured
+
+
 def _excuse(case: Case, socket: TracedSocket, peer: Endpoint) -> str:
     """Why the error may be no fault."""
     if any(call.peer == peer for one in case.traces for call in taken(one)):
@@ -81,15 +124,22 @@ def _excuse(case: Case, socket: TracedSocket, peer: Endpoint) -> str:
         return " This protocol is asked on the off chance."
     if len({call.peer for call in sent(socket) if call.peer}) > MANY:
         return " The program asks many peers, and some have gone."
-    if any(one.server == peer and one.errors for one in case.conversations):
-        return " The capture shows the error itself."
     return ""
 
 
-def _finding(case: Case, socket: TracedSocket, call: Calls, peer: Endpoint, *, is_reply: bool) -> Finding:
+def _finding(
+    case: Case,
+    socket: TracedSocket,
+    call: Calls,
+    peer: Endpoint,
+    errors: Sequence[IcmpError],
+    *,
+    is_reply: bool,
+) -> Finding:
     cause = _cause(socket, call, peer)
     here = place(case, call.first.seen)
-    local = call.kind == "send" and call.errno in LOCAL and (call.icmp is None)
+    from_outside = call.icmp is not None or _captured(call, errors) is not None
+    local = call.kind == "send" and call.errno in LOCAL and not from_outside
     if cause is None or local:
         about = f"a datagram to {peer}"
     elif call.candidates > 1 and not call.icmp:
@@ -102,11 +152,13 @@ def _finding(case: Case, socket: TracedSocket, call: Calls, peer: Endpoint, *, i
             f"the datagram that {cause.name}() sent to {peer} at {place(case, _sent_at(cause, call).seen)}"
         )
     excuse = "" if is_reply else _excuse(case, socket, peer)
+    if errors and not (is_reply or local):
+        excuse += IN_CAPTURE
     certain = bool(cause) and (call.candidates == 1 or call.icmp is not None) and call.errno != "EMSGSIZE"
     from_offender = f", and came from {call.offender}" if call.offender else ""
     told = f"{call.name}() {'told of' if call.kind == 'error' else 'failed with'} {call.errno}"
     return Finding(
-        code=REPLY if is_reply else _code(call, peer),
+        code=REPLY if is_reply else _code(call, peer, errors),
         severity="warning" if certain and not (is_reply or local or excuse) else "note",
         summary=f"{here}: {told}: the error is about {about}{from_offender}.{excuse}"
         if not local
@@ -134,15 +186,30 @@ def _sent_at(cause: Calls, call: Calls) -> Moment:
     return cause.last if cause.last.order < call.first.order else cause.first
 
 
-def _code(call: Calls, peer: Endpoint) -> str:
-    """From the ICMP message, where the queue tells it; port unreachable from another is a firewall's."""
-    kind = (peer.address.version, *call.icmp) if call.icmp else None
+def _code(call: Calls, peer: Endpoint, errors: Sequence[IcmpError]) -> str:
+    """From the ICMP message, where the queue or a capture tells it; port unreachable from another is a
+    firewall's."""
+    kind: tuple[int, int, int] | None = None
+    offender = call.offender
+    if call.icmp:
+        kind = peer.address.version, *call.icmp
+    elif error := _captured(call, errors):
+        kind, offender = error.kind, error.sender
     if kind in icmp.PORT_UNREACHABLE:
-        return "nobody-listens" if call.offender in (None, peer.address) else "prohibited"
+        return "nobody-listens" if offender in (None, peer.address) else "prohibited"
     name = icmp.KINDS[kind].name if kind in icmp.KINDS else ""
     if "prohibited" in name:
         return "prohibited"
     return CODES[call.errno or ""]
+
+
+def _captured(call: Calls, errors: Sequence[IcmpError]) -> IcmpError | None:
+    """The ICMP error that becomes the call's."""
+    for error in errors:
+        kind = icmp.KINDS.get(error.kind)
+        if kind and kind.errno and errno.errorcode[kind.errno] == call.errno:
+            return error
+    return None
 
 
 def _local(call: Calls, peer: Endpoint) -> str:

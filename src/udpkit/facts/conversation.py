@@ -54,7 +54,8 @@ class Conversation:
     """What one client and one server that it asked sent each other.
 
     `requests` is None where only an error that quotes one was seen. `strays` may be answers of this server
-    from other endpoints: it sent no replies itself, and the client never asked them.
+    from other endpoints: it sent no replies itself, and the client never asked them. Where the server is
+    a group (multicast, broadcast), its members' answers are the replies, and an error about one quotes whose.
     """
 
     client: Endpoint
@@ -68,6 +69,9 @@ class Conversation:
     """The server answered another client."""
     client_hears: bool = False
     """Datagrams to the client's address were captured: what was not seen was not merely on another link."""
+    also_answered: Mapping[Endpoint, Flow] = field(default_factory=dict)
+    """Where there are errors: the server's replies to the other client that it answered first, and to the one
+    that it answered last, or last but one where that is the first."""
 
     def about_requests(self) -> list[Errors]:
         return [one for one in self.errors if one.error.quoted_source == self.client]

@@ -51,10 +51,10 @@ class StaleEntry:
 class HostState:
     """One network namespace. `name` is empty for the caller's own.
 
-    `counters` are those of /proc/net/snmp and snmp6 by their names there (`UdpRcvbufErrors`). `uplinks` are
-    the interfaces that have a router behind them. `client_ports`: the first and the last port that the kernel
-    gives to sockets that did not choose one. `translated` are the UDP ports whose datagrams NAT rules may
-    send elsewhere before any socket sees them; None: any port.
+    `counters` are those of /proc/net/snmp, snmp6 and netstat by nstat's names (`UdpRcvbufErrors`). `uplinks`
+    are the interfaces that have a router behind them. `client_ports`: the first and the last port that the
+    kernel gives to sockets that did not choose one. `translated` are the UDP ports whose datagrams NAT rules
+    may send elsewhere before any socket sees them; None: any port.
     """
 
     name: str

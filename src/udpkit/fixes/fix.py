@@ -7,8 +7,10 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Literal
 
 from udpkit.diagnosis import Finding, Offer
+from udpkit.diagnosis.services import is_group
 from udpkit.facts import Address, Endpoint, Network
 
 PLACEHOLDER = re.compile(r"\{(\{[a-z_][a-z0-9_]*\})\}|\{([a-z_][a-z0-9_]*)\}")
@@ -48,6 +50,9 @@ class Fix:
     the place of an exchange's programs, None where it has no meaning. `otherwise` is the text where a finding
     lacks what `advice` names; `known` says it in the words of the finding's program, None for programs that
     it does not know. What is `folklore` is passed on in articles and fails: it is tried, but never offered.
+    `asked`: it is for what one server was asked itself, what a group of hosts was (multicast, broadcast), or
+    what a server was behind a NAT (`Finding.translated`).
+    `for_notes`: there is something to do even if the finding is only a note.
     """
 
     title: str
@@ -67,9 +72,17 @@ class Fix:
     clients: Mapping[str, str] = field(default_factory=dict)
     folklore: bool = False
     tried: bool = True
+    for_notes: bool = True
+    asked: Literal["one", "group", "translated", "any"] = "any"
 
     def is_for(self, finding: Finding) -> bool:
-        return finding.code in self.codes
+        group = finding.server is not None and is_group(finding.server.address)
+        asked = "group" if group else "translated" if finding.translated else "one"
+        return (
+            finding.code in self.codes
+            and self.asked in (asked, "any")
+            and (self.for_notes or finding.is_fault)
+        )
 
     def placeholders(self, finding: Finding) -> dict[str, str]:
         """Those of the finding, and command substitutions for what is to be remembered."""

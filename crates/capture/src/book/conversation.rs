@@ -68,10 +68,14 @@ pub struct Conversation {
     pub requests: Option<Flow>,
     /// From the server to the client.
     pub replies: Option<Flow>,
-    /// What may be answers of this server from other endpoints: it sent no replies.
+    /// What may be answers of this server from other endpoints: it sent no replies. Those of a group's members
+    /// are replies.
     pub strays: Vec<(SocketAddr, Flow)>,
     /// What ICMP said about any of it, in the order of the first of each kind.
     pub errors: Vec<Errors>,
+    /// Where there are errors: what the server answered to the other client that it answered first, and to the
+    /// one that it answered last, or last but one where that is the first.
+    pub also_answered: Vec<(SocketAddr, Flow)>,
     /// The server answered another client.
     pub answers_others: bool,
     /// Datagrams to the client's address were captured.

@@ -1,6 +1,6 @@
 //! What is remarkable in the table, when everything was read.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 
 use hashbrown::{HashMap, HashSet};
 
@@ -46,12 +46,16 @@ struct Unasked {
     way: Way,
 }
 
-/// Whom a server answered.
+/// Whom a server answered: the records of the few that it answered first, and of those that it answered last. So
+/// for each client there are two others, if there are as many.
 #[derive(Clone, Copy, Debug)]
-enum Answered {
-    Nobody,
-    Only(End),
-    Several,
+struct Answered {
+    first: [u32; 3],
+    last: [u32; 3],
+}
+
+impl Answered {
+    const NOBODY: Self = Self { first: [NOWHERE; 3], last: [NOWHERE; 3] };
 }
 
 impl Book {
@@ -99,10 +103,10 @@ impl Book {
         let (mut servers, mut hearing) = (HashMap::new(), HashMap::new());
         for place in places {
             let (client, server) = self.ends(*place, settled);
-            servers.insert(server, Answered::Nobody);
+            servers.insert(server, Answered::NOBODY);
             hearing.insert(client.address, false);
         }
-        for (_, record) in self.records.iter() {
+        for (place, record) in self.records.iter() {
             for (way, receiver) in [(Way::Request, record.server), (Way::Reply, record.client)] {
                 if record.flow(way).times > 0 {
                     hearing.entry(receiver.address).and_modify(|hears| *hears = true);
@@ -110,15 +114,26 @@ impl Book {
             }
             if record.replies.times > 0 {
                 servers.entry(record.server).and_modify(|answered| {
-                    *answered = match *answered {
-                        Answered::Nobody => Answered::Only(record.client),
-                        Answered::Only(client) if client == record.client => Answered::Only(client),
-                        _ => Answered::Several,
-                    }
+                    let replies = |place: u32| self.records.get(place).map(|record| record.replies);
+                    insert(&mut answered.first, place, |other| {
+                        replies(other).is_none_or(|other| record.replies.first.order() < other.first.order())
+                    });
+                    insert(&mut answered.last, place, |other| {
+                        replies(other).is_none_or(|other| record.replies.last.order() > other.last.order())
+                    });
                 });
             }
         }
         (servers, hearing)
+    }
+
+    /// What a server answered to others than this client: to the one that it answered first, and to the last; and
+    /// to a third where these are one.
+    fn answers_to_others(&self, answered: Answered, client: End) -> impl Iterator<Item = u32> {
+        let other = move |place: &u32| self.records.get(*place).is_some_and(|record| record.client != client);
+        let first = answered.first.into_iter().find(other);
+        let another = move |place: &u32| other(place) && Some(*place) != first;
+        first.into_iter().chain(answered.last.into_iter().find(another))
     }
 
     /// Client and server.
@@ -190,15 +205,8 @@ impl Book {
 
     /// Did the client's own host refuse it, with port unreachable?
     fn was_refused(&self, unasked: Unasked) -> bool {
-        self.errors_of(unasked.place).any(|kind| {
-            let refusal = match unpacked(unasked.client.address) {
-                IpAddr::V4(_) => (3, 3),
-                IpAddr::V6(_) => (1, 4),
-            };
-            kind.way == unasked.way
-                && kind.error.sender == unasked.client.address
-                && (kind.error.icmp_type, kind.error.code) == refusal
-        })
+        self.errors_of(unasked.place)
+            .any(|kind| kind.way == unasked.way && kind.error.is_refusal_of(unasked.client))
     }
 
     fn errors_of(&self, place: u32) -> impl Iterator<Item = &Kind> {
@@ -244,10 +252,9 @@ impl Book {
         let record = &self.records[place];
         let mut kinds: Vec<(&Kind, Count)> = Vec::new();
         for kind in self.errors_of(place) {
-            let known = kinds.iter_mut().find(|(other, _)| {
-                (other.way, other.error.sender, other.error.icmp_type, other.error.code)
-                    == (kind.way, kind.error.sender, kind.error.icmp_type, kind.error.code)
-            });
+            let known = kinds
+                .iter_mut()
+                .find(|(other, _)| other.is_like(kind.way, kind.error, record.server.is_group()));
             match known {
                 Some((_, count)) => *count = count.more(kind.count),
                 None => kinds.push((kind, kind.count)),
@@ -256,6 +263,10 @@ impl Book {
         errors.extend(kinds.into_iter().map(|(kind, count)| {
             let (quoted_source, quoted_destination) = match kind.way {
                 Way::Request => (record.client, record.server),
+                // Who answered for a group is told of the refusal.
+                Way::Reply if record.server.is_group() => {
+                    (End { address: kind.error.receiver, ..record.server }, record.client)
+                }
                 Way::Reply => (record.server, record.client),
             };
             Errors {
@@ -297,7 +308,17 @@ impl Iterator for Remarkable<'_> {
         }
         errors.sort_by_key(|kind| kind.first.order);
         strays.sort_by_key(|(_, flow): &(_, Flow)| flow.first.order);
-        let answered = self.servers.get(&server).copied().unwrap_or(Answered::Nobody);
+        let answered = self.servers.get(&server).copied().unwrap_or(Answered::NOBODY);
+        let others = || self.book.answers_to_others(answered, client);
+        let also_answered = if errors.is_empty() {
+            Vec::new()
+        } else {
+            let told = others().filter_map(|other| {
+                let flow = self.book.flow(other, Way::Reply)?;
+                Some((SocketAddr::from(self.book.records[other].client), flow))
+            });
+            told.collect()
+        };
         Some(Conversation {
             client: client.into(),
             server: server.into(),
@@ -305,17 +326,22 @@ impl Iterator for Remarkable<'_> {
             replies,
             strays,
             errors,
-            answers_others: match answered {
-                Answered::Nobody => false,
-                Answered::Only(other) => other != client,
-                Answered::Several => true,
-            },
+            also_answered,
+            answers_others: others().next().is_some(),
             client_hears: self.hearing.get(&client.address).copied().unwrap_or(false),
         })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         self.places.size_hint()
+    }
+}
+
+/// Puts a place before the first that it goes before; the last one falls out.
+fn insert(places: &mut [u32; 3], place: u32, goes_before: impl Fn(u32) -> bool) {
+    if let Some(at) = places.iter().position(|other| goes_before(*other)) {
+        places[at..].rotate_right(1);
+        places[at] = place;
     }
 }
 

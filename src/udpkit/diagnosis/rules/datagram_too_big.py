@@ -32,7 +32,7 @@ from collections.abc import Iterator, Sequence
 from udpkit.diagnosis.errors import finding, known, name, of_kind, on_the_sender, total
 from udpkit.diagnosis.finding import Finding
 from udpkit.diagnosis.shapes import shapes
-from udpkit.diagnosis.traced_errors import refused_calls
+from udpkit.diagnosis.traced_errors import with_calls
 from udpkit.diagnosis.why import place
 from udpkit.facts import Case, Conversation, Errors
 from udpkit.kernel.functions import FUNCTIONS
@@ -44,7 +44,10 @@ HEADERS = {4: 28, 6: 48}
 
 
 def find(case: Case) -> Iterator[Finding]:
-    yield from refused_calls(case, CODE)
+    yield from with_calls(case, CODE, _in_captures(case))
+
+
+def _in_captures(case: Case) -> Iterator[Finding]:
     seen_shapes = shapes(case)
     for one in case.conversations:
         if not one.errors or seen_shapes.sweeps(one):

@@ -9,7 +9,9 @@ which address clients ask.
 
 In a capture, where the tables know nothing of that port: the first datagram of a client is accepted, the
 reply comes from another address and is refused, and then the address that was asked refuses the client too.
-That is only a warning: the program may have ended for another reason.
+That is only a warning: the program may have ended for another reason. Or: of two clients of a port that is
+no known service's, the one was answered before and after the other was refused, and was never refused itself.
+A warning, too: a program that restarts, or a firewall, may do the same.
 
 In a log of strace: a socket on a wildcard address got a datagram, mostly with MSG_PEEK, and was then
 connected to its sender: a warning, and an error if the socket was told afterwards that it was refused.
@@ -43,6 +45,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from udpkit.diagnosis.beside import Beside, locked_out
 from udpkit.diagnosis.errors import total
 from udpkit.diagnosis.finding import Finding
 from udpkit.diagnosis.listeners import on_its_port, tables_of_server
@@ -113,6 +116,7 @@ def find(case: Case) -> Iterator[Finding]:
         and not (one.server.port in never_locked and _is_in_its_tables(case, one))
         and _accepted_then_refused(one)
     )
+    yield from (_refused_beside(case, *one) for one in locked_out(case) if one[0].client not in told)
 
 
 def _is_in_its_tables(case: Case, one: Conversation) -> bool:
@@ -310,4 +314,36 @@ def _seen_from_outside(case: Case, victim: Conversation) -> Finding:
             f"unreachable ({place(case, refused[0].first.seen)}).",
         ],
         evidence=[requests[0], victim.strays[actual].first.seen, *first_and_last(refused)],
+    )
+
+
+def _refused_beside(case: Case, victim: Conversation, first: Beside) -> Finding:
+    client, server = victim.client, victim.server
+    functions = FUNCTIONS[client.address.version]
+    refused = refused_requests(victim)
+    flow = first_and_last([first.flow])
+    return Finding(
+        code=CODE,
+        severity="warning",
+        summary=f"{server} refused {client}, though it answered {first.peer} before and after: its listener "
+        f"was connected to {first.peer}, or it restarted just then, or a firewall's REJECT is about "
+        f"{client.address}.",
+        client=client,
+        server=server,
+        actual=None,
+        process=None,
+        count=total(refused),
+        first=victim.requests.first.time_ns if victim.requests else None,
+        last=victim.requests.last.time_ns if victim.requests else None,
+        why=[
+            f"{functions.lookup} on the server: the port has a socket, which answered {first.peer} "
+            f"({', '.join(place(case, seen) for seen in flow)}).",
+            f"{functions.connect} on the server: a program that connects its listener to its first peer "
+            "fixes that in the socket.",
+            f"{functions.lookup} on the server: such a socket takes nothing from {client}, and no other one "
+            "waits.",
+            f"{functions.refuse} on the server: nobody to deliver to, so it answers port unreachable "
+            f"({place(case, refused[0].first.seen)}).",
+        ],
+        evidence=[*flow[:1], *first_and_last([victim.requests])[:1], *first_and_last(refused), *flow[1:]],
     )

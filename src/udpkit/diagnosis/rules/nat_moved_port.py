@@ -29,14 +29,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from udpkit.diagnosis.errors import known, of_kind
+from udpkit.diagnosis.errors import known
 from udpkit.diagnosis.finding import Finding
 from udpkit.diagnosis.services import OTHER_PORT
+from udpkit.diagnosis.translations import before_translation, refusals_by_client
 from udpkit.facts import Case, Conversation, Endpoint, Errors, Flow, Reference
-from udpkit.kernel.icmp import PORT_UNREACHABLE
 
 CODE = "nat-moved-port"
-TOGETHER_NS = 100_000_000
 
 
 def find(case: Case) -> Iterator[Finding]:
@@ -44,43 +43,12 @@ def find(case: Case) -> Iterator[Finding]:
         if one.replies or not one.strays or one.server.port in OTHER_PORT:
             continue
         for moved, flow in one.strays.items():
-            if moved.address == one.server.address and (before := _before(one, flow)):
+            if before := before_translation(one, moved):
                 yield _finding(one, moved, flow, *before)
 
 
-def _before(one: Conversation, flow: Flow) -> tuple[Endpoint, Reference] | None:
-    """The reply's source before it was translated, and where that was seen."""
-    for source, other in one.strays.items():
-        if _is_elsewhere(one, source) and _is_the_same(other, flow):
-            return source, other.first.seen
-    for each in _refusals(one):
-        quoted = each.error.quoted_source
-        if _is_elsewhere(one, quoted) and quoted not in one.strays and each.first.order > flow.first.order:
-            return quoted, each.first.seen
-    return None
-
-
-def _is_elsewhere(one: Conversation, source: Endpoint) -> bool:
-    return source.port == one.server.port and source.address != one.server.address
-
-
-def _is_the_same(one: Flow, other: Flow) -> bool:
-    times = one.first.time_ns, other.first.time_ns
-    return (
-        (one.count, one.largest) == (other.count, other.largest)
-        and times[0] is not None
-        and times[1] is not None
-        and abs(times[0] - times[1]) <= TOGETHER_NS
-    )
-
-
-def _refusals(one: Conversation) -> list[Errors]:
-    about = of_kind(one.about_replies(), PORT_UNREACHABLE)
-    return [each for each in about if each.error.sender == one.client.address]
-
-
 def _finding(one: Conversation, moved: Endpoint, flow: Flow, before: Endpoint, seen: Reference) -> Finding:
-    refusals: Sequence[Errors] = _refusals(one)
+    refusals: Sequence[Errors] = refusals_by_client(one)
     outcome = f"{one.client.address} refused it" if refusals else "it never asked that one"
     return Finding(
         code=CODE,

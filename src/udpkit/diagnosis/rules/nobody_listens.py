@@ -9,17 +9,21 @@ had not started yet, or restarted, or one of several servers behind the address 
 peer-to-peer program meets peers that have gone, where the protocol is asked on the off chance (NetBIOS,
 NAT-PMP), or where the socket closed at the end of an exchange. A table of that host that shows a socket on
 the port makes it a warning: the program may have started later, or a firewall's REJECT may pose as the host.
-A table without the host's address may be another's, and only adds a word.
+A table without the host's address may be another's, and only adds a word. Where the capture shows that the
+same port served another client before or after, the summary says so: a warning if that one was answered both
+before and after, a note if only after.
 
 In a log of strace: a call failed with ECONNREFUSED. The summary says which datagram of the socket that is
 about: the error was kept in the socket until its next call, whichever that was. A warning, since the log
-does not show who refused, except in the error queue.
+does not show who refused, except in the error queue. Where a capture shows the refusal as well, it is one
+finding, which tells of the call, too.
 
-Silent: where the refused datagram was a reply (`late-reply`), where the refusal came from another address
-than the one asked (`prohibited`), where the port is bound elsewhere on the host (`listens-elsewhere`) or
-its listener was connected to one peer (`listener-locked-to-first-peer`), where the kernel says that its
-firewall dropped the datagram (`prohibited`), and for port scans and traceroute,
-whose ends are refusals.
+Silent: where the only other client was answered before and after (`listener-locked-to-first-peer`, unless
+the port is a known service's), where the refused datagram was a reply (`late-reply`), where the refusal came
+from another address than the one asked (`prohibited`), where the port is bound elsewhere on the host
+(`listens-elsewhere`) or its listener was connected to one peer (`listener-locked-to-first-peer`), where the
+kernel says that its firewall dropped the datagram (`prohibited`), and for port scans and traceroute, whose
+ends are refusals.
 
 ## Why it happens
 
@@ -37,6 +41,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from udpkit.diagnosis.beside import Beside, locked_out, others_served
 from udpkit.diagnosis.dropped import is_rejected, rejections
 from udpkit.diagnosis.errors import (
     finding,
@@ -56,8 +61,8 @@ from udpkit.diagnosis.listeners import (
 from udpkit.diagnosis.refusals import refused_requests
 from udpkit.diagnosis.services import SPECULATIVE, is_group, is_service, may_be_reversed, reversed_ends
 from udpkit.diagnosis.shapes import Shapes, shapes
-from udpkit.diagnosis.traced_errors import refused_calls
-from udpkit.diagnosis.why import place
+from udpkit.diagnosis.traced_errors import with_calls
+from udpkit.diagnosis.why import first_and_last, place
 from udpkit.facts import Case, Conversation, Errors, SocketEntry
 from udpkit.kernel.functions import FUNCTIONS
 
@@ -69,17 +74,23 @@ PERSISTENT = 2.0
 
 
 def find(case: Case) -> Iterator[Finding]:
-    yield from refused_calls(case, CODE)
+    yield from with_calls(case, CODE, _in_captures(case))
+
+
+def _in_captures(case: Case) -> Iterator[Finding]:
     seen_shapes = shapes(case)
     by_firewall = rejections(case)
+    served = others_served(case)
+    locked = {(one.client, one.server) for one, _ in locked_out(case)}
     for one in case.conversations:
         refusals = refused_requests(one)
         if (
             refusals
             and not is_rejected(one, by_firewall)
+            and (one.client, one.server) not in locked
             and _is_about_a_port(case, one, refusals, seen_shapes)
         ):
-            yield _finding(case, one, refusals, seen_shapes)
+            yield _finding(case, one, refusals, seen_shapes, served.get((one.client, one.server)))
 
 
 def _is_about_a_port(case: Case, one: Conversation, refusals: Sequence[Errors], seen_shapes: Shapes) -> bool:
@@ -102,8 +113,10 @@ def _certainly_elsewhere(case: Case, one: Conversation) -> bool:
     return waiting is not None and waiting[1]
 
 
-def _finding(case: Case, one: Conversation, refusals: Sequence[Errors], seen_shapes: Shapes) -> Finding:
-    severity, reason = _judge(case, one, refusals, seen_shapes)
+def _finding(
+    case: Case, one: Conversation, refusals: Sequence[Errors], seen_shapes: Shapes, beside: Beside | None
+) -> Finding:
+    severity, reason = _judge(case, one, refusals, seen_shapes, beside)
     functions = FUNCTIONS[one.server.address.version]
     return finding(
         code=CODE,
@@ -120,13 +133,14 @@ def _finding(case: Case, one: Conversation, refusals: Sequence[Errors], seen_sha
         ],
         more=[
             *([one.replies.last.seen] if one.replies else []),
+            *first_and_last([beside.flow if beside else None]),
             *(entry.seen for _, entry in takers(case, one)),
         ],
     )
 
 
 def _judge(
-    case: Case, one: Conversation, refusals: Sequence[Errors], seen_shapes: Shapes
+    case: Case, one: Conversation, refusals: Sequence[Errors], seen_shapes: Shapes, beside: Beside | None
 ) -> tuple[Severity, str]:
     replies, first = one.replies, min(each.first.order for each in refusals)
     last = max(each.last.order for each in refusals)
@@ -144,7 +158,8 @@ def _judge(
     if replies and replies.last.order > first:
         return "note", "answers came between the refusals: one of several servers behind the address is down"
     if replies:
-        ended = f"it had answered {replies.count} times, so its program has ended or its socket was closed"
+        times = "once" if replies.count == 1 else f"{replies.count} times"
+        ended = f"it had answered {times}, so its program has ended or its socket was closed"
         at_an_end = (seconds(refusals) or 0) < PERSISTENT and not is_service(one.server.port)
         return ("note" if at_an_end else "error"), ended
     if may_be_reversed(one.client, one.server, heard=one.requests is not None):
@@ -159,12 +174,33 @@ def _judge(
     explanation = "started later or has ended since, or a firewall's REJECT spoke for the host"
     if found := takers(case, one, sure=True):
         return "warning", f"yet the socket table shows {_shown(found[0][1])}, so it {explanation}"
+    if beside:
+        return _beside(beside)
     if found := takers(case, one):
         return "error", (
             f"nobody listens on that port; if the socket table with {_shown(found[0][1])} is of that host, "
             f"it {explanation}"
         )
     return "error", "nobody listens on that port"
+
+
+def _beside(other: Beside) -> tuple[Severity, str]:
+    """Where the port was open for another client."""
+    if not other.answered:
+        return "error", (
+            f"nobody listens there for it, though what {other.peer} sent before and after was not refused; a "
+            "listener that was connected to its first peer refuses all others"
+        )
+    if other.before and not other.after:
+        to_one = ", or was connected to that client" if other.alone else ""
+        return "error", f"it had answered {other.peer} before, so its program has ended{to_one}"
+    if other.after_all:
+        return "note", f"nobody listened there at first, but {other.peer} was answered later"
+    return "warning", (
+        f"yet it answered {other.peer} {'before and after' if other.before else 'in between'}, so its "
+        "program restarted just then, or one of several servers behind the address is down, or a firewall's "
+        "REJECT or a stale conntrack entry on the way is about this client"
+    )
 
 
 def _shown(entry: SocketEntry) -> str:

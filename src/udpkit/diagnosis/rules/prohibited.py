@@ -56,7 +56,7 @@ from udpkit.diagnosis.listeners import addresses_of, there_all_along
 from udpkit.diagnosis.refusals import refused_requests
 from udpkit.diagnosis.services import is_group
 from udpkit.diagnosis.shapes import severity_of, shapes
-from udpkit.diagnosis.traced_errors import refused_calls
+from udpkit.diagnosis.traced_errors import with_calls
 from udpkit.diagnosis.why import place
 from udpkit.facts import Case, Conversation, Errors, IcmpError, Reference
 from udpkit.kernel import icmp
@@ -67,7 +67,10 @@ CODE = "prohibited"
 
 
 def find(case: Case) -> Iterator[Finding]:
-    yield from refused_calls(case, CODE)
+    yield from with_calls(case, CODE, _in_captures(case))
+
+
+def _in_captures(case: Case) -> Iterator[Finding]:
     seen_shapes = shapes(case)
     by_firewall = rejections(case)
     yield from _of_drops(case, by_firewall)

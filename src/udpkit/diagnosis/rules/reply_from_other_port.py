@@ -8,8 +8,8 @@ client went on asking the old port as if nothing had come.
 
 Silent: for protocols that answer from a new port by design, such as TFTP, where the client goes on with the
 new port; where both sides use the same port (NTP, SIP: either may ask from another one) or the client a
-well-known one; where the port asked answered as well; and where the checksums say that addresses or ports
-may be wrong.
+well-known one; where the port asked answered as well; where the evidence shows the reply before it was
+translated, too (`nat-moved-port`); and where the checksums say that addresses or ports may be wrong.
 
 ## Why it happens
 
@@ -31,6 +31,7 @@ from collections.abc import Iterator
 from udpkit.diagnosis.finding import Finding
 from udpkit.diagnosis.refusals import distorted, refusals_of
 from udpkit.diagnosis.services import OTHER_PORT
+from udpkit.diagnosis.translations import before_translation
 from udpkit.diagnosis.why import first_and_last, on_the_client
 from udpkit.facts import Case, Conversation, Endpoint, Flow
 
@@ -45,6 +46,8 @@ def find(case: Case) -> Iterator[Finding]:
             refused = bool(refusals_of(conversation, actual))
             if actual.address != conversation.server.address or distorted(conversation, actual):
                 continue
+            if before_translation(conversation, actual):
+                continue  # `nat-moved-port` knows who moved it
             if refused or _asked_on(conversation, flow):
                 yield _finding(case, conversation, actual, flow)
 

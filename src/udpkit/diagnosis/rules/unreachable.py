@@ -44,7 +44,7 @@ from udpkit.diagnosis.errors import (
 )
 from udpkit.diagnosis.finding import Finding, Severity
 from udpkit.diagnosis.shapes import severity_of, shapes
-from udpkit.diagnosis.traced_errors import refused_calls
+from udpkit.diagnosis.traced_errors import with_calls
 from udpkit.diagnosis.why import place
 from udpkit.facts import Case, Conversation, Errors, IcmpError
 from udpkit.kernel.functions import FUNCTIONS, Functions
@@ -58,7 +58,10 @@ LOOP_SECONDS = 1.0
 
 
 def find(case: Case) -> Iterator[Finding]:
-    yield from refused_calls(case, CODE)
+    yield from with_calls(case, CODE, _in_captures(case))
+
+
+def _in_captures(case: Case) -> Iterator[Finding]:
     seen_shapes = shapes(case)
     for one in case.conversations:
         if not one.errors or seen_shapes.sweeps(one):

@@ -8,6 +8,7 @@ FIX = Fix(
     codes=frozenset(
         {"reply-from-other-address", "listener-locked-to-first-peer", "wildcard-without-pktinfo"}
     ),
+    asked="one",
     tradeoff="Needs root, Linux 5.10 and cgroup2; costs some nanoseconds for each datagram; ends with the "
     "command unless --persist.",
     advice="udpkit fix attach --pid {pid}, or start the server with udpkit fix run -- PROGRAM",

@@ -8,6 +8,7 @@ FIX = Fix(
     codes=frozenset(
         {"reply-from-other-address", "listener-locked-to-first-peer", "wildcard-without-pktinfo"}
     ),
+    asked="one",
     tradeoff="Breaks when the address changes; datagrams to the host's other addresses are refused.",
     advice="bind the server to {server} instead of {listener}",
     otherwise="bind the server to the address that clients ask, instead of all addresses",

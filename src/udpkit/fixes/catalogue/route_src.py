@@ -15,6 +15,7 @@ FIX = Fix(
     codes=frozenset(
         {"reply-from-other-address", "listener-locked-to-first-peer", "wildcard-without-pktinfo"}
     ),
+    asked="one",
     tradeoff="Clients behind that route that ask {actual} are answered from {address} from then on, and what "
     "this host sends there on its own leaves from {address}, TCP too; gone after a reboot.",
     remembers={"route": COPY, "routed": "{ip} route get fibmatch {peer} | sed '1!d; s/ .*//'"},

@@ -8,6 +8,7 @@ RULE = "{iptables} -t nat %s POSTROUTING " + MATCH + " -j SNAT --to-source {addr
 FIX = Fix(
     title="SNAT of the reply",
     codes=frozenset({"reply-from-other-address"}),
+    asked="one",
     tradeoff="Does not help: the reply comes from another port.",
     commands=[RULE % "-A"],
     undo=[RULE % "-D"],

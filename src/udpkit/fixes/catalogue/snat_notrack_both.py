@@ -9,6 +9,7 @@ OUT = "{iptables} -t raw %s OUTPUT -p udp --sport {port} -d {client} -j CT --not
 FIX = Fix(
     title="SNAT + NOTRACK, both directions",
     codes=frozenset({"reply-from-other-address"}),
+    asked="one",
     tradeoff="Does not help: without conntrack nothing is translated.",
     commands=[snat.RULE % "-A", IN % "-A", OUT % "-A"],
     undo=[snat.RULE % "-D", IN % "-D", OUT % "-D"],

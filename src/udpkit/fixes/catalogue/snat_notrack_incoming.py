@@ -8,6 +8,7 @@ FORGET = "conntrack -D -f {family} -p udp "
 FIX = Fix(
     title="SNAT + NOTRACK, incoming only",
     codes=frozenset({"reply-from-other-address", "wildcard-without-pktinfo"}),
+    asked="one",
     tradeoff="Two firewall rules for each client, address and port; firewall rules that go by connection "
     "state, and NAT of requests, do not see these requests any more; no use where the server connects its "
     "listener, as nc does. Gone after a reboot.",

@@ -7,6 +7,7 @@ FIX = Fix(
     codes=frozenset(
         {"reply-from-other-address", "listener-locked-to-first-peer", "wildcard-without-pktinfo"}
     ),
+    asked="one",
     tradeoff="The program must be changed; it is then right on every address, whatever the routes are.",
     advice="in the server, answer from the address that was asked: udpkit.sockets.Socket, or IP_PKTINFO with "
     "recvmsg() and sendmsg()",

@@ -8,7 +8,8 @@ FIX = Fix(
     codes=frozenset({"nobody-listens"}),
     tradeoff="None, if the program belongs there; the port may as well be wrong, or the program live in a "
     "container whose port is not published.",
-    advice="on {address}, look who has the port (ss -lunp 'sport = :{port}') and why the program ended "
-    "(journalctl); start it on {server} or {anywhere}",
+    for_notes=False,
+    advice="on {address}, look who has the port (ss -aunp 'sport = :{port}'); if nobody has, why the program "
+    "ended (journalctl), and start it on {server} or {anywhere}",
     servers=NOT_TRIED,
 )

@@ -5,6 +5,7 @@ from udpkit.fixes.fix import Fix
 FIX = Fix(
     title="TCP instead of UDP",
     codes=frozenset({"reply-from-other-address", "listener-locked-to-first-peer"}),
+    asked="one",
     tradeoff="Both programs must speak TCP; its connection set-up, ordering and retransmission come along.",
     advice="use TCP between {client} and {server}, if both programs can (nc: leave out -u)",
     otherwise="use TCP, if both programs can (nc: leave out -u)",
