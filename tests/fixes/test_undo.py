@@ -23,6 +23,8 @@ def server() -> Iterator[Host]:
     """The server of docker0-nc in both families; eth0 leads to clients behind a router, too."""
     with Lab() as lab:
         server, client = lab.host("server"), lab.host("client")
+        # No link-local addresses of the kernel's: their routes would come a second or two later.
+        server.sysctl("net.ipv6.conf.default.addr_gen_mode", 1)
         lab.plug(server, "eth0")
         server.address("eth0", "172.16.13.13/24", "fd00:16::13/64")
         server.bridge("docker0", "172.17.0.1/16", "fd00:17::1/64")
