@@ -36,6 +36,12 @@ RUN = 'echo 0 >"$0" && exec "$@"'
 """The shell moves itself (0) into the cgroup, and becomes the program."""
 PATIENCE = 5
 """Seconds that a fix has to end once it was asked to."""
+LOOKING = 0.25
+"""Seconds between two looks for signals."""
+ENDING = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""They would end us, and what we have done would stay."""
+FROM_KEYS = (signal.SIGINT, signal.SIGQUIT)
+"""Of them those that a terminal sends to all that run in its foreground."""
 
 
 @click.group()
@@ -116,6 +122,20 @@ def run(flows: int, connect: bool, program: Sequence[str]) -> int:
         return code
 
 
+def is_in_foreground() -> bool:
+    """Whether a terminal sends its signals to us, and to the program itself as well (credentials(7))."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
+
+
 def prepare() -> Path:
     """A cgroup for a program; what earlier ones have left goes. Raises OSError."""
     from udpkit import _native
@@ -130,13 +150,14 @@ def run_inside(keeper: Keeper, program: Sequence[str], caught: list[int]) -> int
     """Until the last process in the cgroup has ended. Returns PROGRAM's exit code."""
     from udpkit.fixes.cgroup import cgroups
 
-    process = subprocess.Popen(["/bin/sh", "-c", RUN, str(keeper.cgroup / "cgroup.procs"), *program])
+    argv = ["/bin/sh", "-c", RUN, str(keeper.cgroup / "cgroup.procs"), *program]
+    process = subprocess.Popen(argv, close_fds=False)  # what we were given is for the program; ours close
     ends = os.pidfd_open(process.pid)
 
     def ended() -> bool:
         while caught:
             number = caught.pop()
-            if number != signal.SIGINT:  # which the terminal sends to both of us
+            if number not in FROM_KEYS or not is_in_foreground():
                 with suppress(ProcessLookupError):
                     process.send_signal(number)
         return process.poll() is not None
@@ -144,7 +165,7 @@ def run_inside(keeper: Keeper, program: Sequence[str], caught: list[int]) -> int
     keeper.keep(ended, [ends])
     while not ended():  # somebody has detached us: the program goes on
         keeper.close()
-        select.select([ends], [], [])
+        select.select([ends], [], [], LOOKING)  # a signal alone does not end it (PEP 475)
     os.close(ends)
     keeper.keep(lambda: bool(caught) or not cgroups.populated(keeper.cgroup))
     code = process.returncode
@@ -183,10 +204,11 @@ def attach(persist: bool, flows: int, connect: bool, **target: Any) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def show(as_json: bool) -> int:
     """Show every fix of this host: its cgroup, since when, and what became of answers."""
+    from udpkit.fixes.cgroup import holder
     from udpkit.report import fixes as report
 
     with understood():
-        found = attached()
+        found = [(one, path, holder(one)) for one, path in attached()]
     if as_json:
         click.echo(json.dumps(report.document(found), indent=2))
     else:
@@ -201,7 +223,7 @@ def detach(**target: Any) -> int:
 
     Rules and tables that fixes have left whose process was killed are removed, too.
     """
-    from udpkit.fixes.cgroup import clear_left
+    from udpkit.fixes.cgroup import clear_left, holder
 
     with understood():
         found = attached()
@@ -222,7 +244,8 @@ def detach(**target: Any) -> int:
         end = time.monotonic() + PATIENCE
         while any(other.slot == one.slot for other, _ in attached()):
             if time.monotonic() > end:
-                raise Failure(f"process {one.owner}, which holds the fix, does not end it: kill it", MISSING)
+                who = holder(one) or "of another PID namespace"
+                raise Failure(f"process {who}, which holds the fix, does not end it: kill it", MISSING)
             time.sleep(0.01)
         clear_left()
     say(f"detached from {path}")
@@ -312,13 +335,17 @@ def why_forbidden(error: PermissionError) -> str:
 
 @contextmanager
 def signals() -> Iterator[list[int]]:
-    """The signals that would end us, as they come; handlers, unlike SIG_IGN, do not outlive execve(2)."""
+    """The signals that would end us, as they come, but for those that we were told to ignore (nohup(1)).
+
+    Handlers, unlike SIG_IGN, do not outlive execve(2).
+    """
     caught: list[int] = []
 
     def catch(number: int, _frame: FrameType | None) -> None:
         caught.append(number)
 
-    before = {one: signal.signal(one, catch) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    heard = [one for one in ENDING if signal.getsignal(one) is not signal.SIG_IGN]
+    before = {one: signal.signal(one, catch) for one in heard}
     try:
         yield caught
     finally:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import cast
 
 import pytest
 from sockets.serving import wait_for_addresses
 
-from fixes.cgroup.conftest import as_root
+from fixes.cgroup.conftest import Inside, as_root
+from udpkit._native import CgroupFix
+from udpkit.evidence import namespaces
 from udpkit.evidence.namespaces import Namespace, inside
-from udpkit.fixes.cgroup import Keeper, tables
-from udpkit.lab import Lab
+from udpkit.fixes.cgroup import Keeper, cgroups, keeper, tables
+from udpkit.fixes.cgroup.addresses import Addresses
+from udpkit.lab import Lab, wait_until
 
 pytestmark = as_root
 
@@ -25,14 +32,70 @@ def test_two_interfaces_in_one_network_are_both_in_each_table(
             host.address(interface, f"10.0.0.{number}/24", f"fd00::{number}/64")
         wait_for_addresses(host)
         namespace = Namespace("host", host.namespace)
-        with Keeper(cgroup, namespace=namespace, only=True) as keeper:
+        with Keeper(cgroup, namespace=namespace, only=True) as fix:
             for version in tables.FAMILIES:
                 found = inside(namespace, lambda: tables.look(version))  # noqa: B023
                 assert [*found.ours.values()] == [found.main] * 2
                 assert sum("eth1" in route for route in found.main) == 1
             asked: list[str] = []
             monkeypatch.setattr(tables, "batch", lambda _, lines: asked.extend(lines))
-            for one in keeper._served.values():
+            for one in fix._served.values():
                 one.follow()
             assert asked == []  # else it would be news, and answered without end
             monkeypatch.undo()
+
+
+class Told:
+    """In place of the programs: the addresses that they know."""
+
+    namespaces, instance = True, 1
+
+    def __init__(self) -> None:
+        self.known: set[object] = set()
+
+    def mark(self, number: int) -> int:
+        return number
+
+    def tell(self, come: Iterable[tuple[object, int]], gone: Iterable[object]) -> None:
+        self.known |= {one for one, _ in come}
+        self.known -= set(gone)
+
+
+def test_of_a_namespace_that_is_let_go_no_address_is_known_any_more() -> None:
+    """They may go before it is served again, and nobody would notice."""
+    with Lab() as lab:
+        host = lab.host("host")
+        lab.plug(host, "eth0")
+        host.address("eth0", "10.0.0.1/24", "10.0.0.2/24")
+        told = Told()
+        one = Addresses(Namespace("host", host.namespace), cast(CgroupFix, told), connect=True)
+        one.follow()
+        assert told.known
+        one.close()
+        assert not told.known
+
+
+def test_who_comes_into_an_empty_cgroup_is_served_at_once(
+    cgroup: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "NAMESPACES_LOOKING", 1e9)
+    with Lab() as lab, Keeper(cgroup, connect=False) as fix, ThreadPoolExecutor(1) as thread:
+        own = Path(namespaces.own().path).stat().st_ino
+        host = Path(lab.host("host").namespace).stat().st_ino
+        assert fix._served.keys() == {own}  # that of most who will come
+        ends = threading.Event()
+        keeps = thread.submit(fix.keep, ends.is_set)
+        try:
+            for _ in range(2):
+                program = Inside(lab.hosts["host"], cgroup).run("sleep", "60")
+                wait_until(
+                    lambda: fix._served.keys() == {own, host}, timeout=5, what="not served", polling=True
+                )
+                program.stop()
+                wait_until(lambda: not cgroups.populated(cgroup), timeout=5, what="it lives", polling=True)
+                with cgroups.locked():
+                    fix._serve()
+                assert fix._served.keys() == {own}
+        finally:
+            ends.set()
+            keeps.result()

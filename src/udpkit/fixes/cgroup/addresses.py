@@ -99,8 +99,10 @@ class Addresses:
         self.behind = False
 
     def close(self) -> None:
-        """Remove the rules and tables."""
+        """Remove the rules and tables; no address is a source any more."""
         self.news.close()
+        with suppress(OSError):  # the programs may be gone
+            self._fix.tell([], [(self._scope, *network) for network in self._told])
         with suppress(OSError):
             inside(self.namespace, self._clear)
         os.close(self._descriptor)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from udpkit import _native
 from udpkit._native import CgroupFix, LoadedFix
+from udpkit.evidence import namespaces
 from udpkit.evidence.namespaces import Namespace
 from udpkit.fixes.cgroup import addresses, cgroups
 from udpkit.fixes.cgroup.addresses import Addresses
@@ -54,6 +55,7 @@ class Keeper:
         self.cgroup = cgroup
         self._first = [namespace] if namespace else []
         self._only = os.stat(namespace.path).st_ino if namespace and only else None  # noqa: PTH116
+        self._own = os.stat(namespaces.own().path).st_ino  # noqa: PTH116
         self._connect = connect
         self._served: dict[int, Addresses] = {}
         descriptor = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -83,9 +85,7 @@ class Keeper:
             loaded = _native.loaded_fixes()
             if not any(one.cgroup == self._inode for one in loaded):
                 return loaded
-            if time.monotonic() > end or any(
-                one.cgroup == self._inode and alive(one.owner) for one in loaded
-            ):
+            if time.monotonic() > end or any(one.cgroup == self._inode and holder(one) for one in loaded):
                 raise AlreadyFixed(f"{self.cgroup} has a fix already: udpkit fix list")
             time.sleep(0.01)  # its process was killed, and the kernel is about to take it away
 
@@ -103,6 +103,10 @@ class Keeper:
                     found.setdefault(inode, namespace)
             if found and (self._only or not self.fix.namespaces):
                 break
+        # Who comes into an empty cgroup is most likely there, and must not be answered wrong until we look.
+        # Unlike that of a container, it does not live longer because of us.
+        if self._only is None and (not found or (self.fix.namespaces and self._own in self._served)):
+            found.setdefault(self._own, namespaces.own())
         return found
 
     def _serve(self) -> None:
@@ -127,21 +131,24 @@ class Keeper:
         with suppress(OSError):
             clear_left()
         looked = time.monotonic()
-        while not (until() or self.fix.is_to_leave() or self.has_gone):
-            poll = select.poll()
-            for descriptor in [*descriptors, *(one.fileno() for one in self._served.values())]:
-                poll.register(descriptor, select.POLLIN)
-            ready = {descriptor for descriptor, _ in poll.poll(1000 * LOOKING)}
-            news = [one for one in self._served.values() if one.behind or one.fileno() in ready]
-            for one in news:
-                one.hear()
-            for one in news:
-                with suppress(OSError):
-                    one.follow()
-            if time.monotonic() - looked > NAMESPACES_LOOKING:
-                looked = time.monotonic()
-                with suppress(OSError), cgroups.locked():
-                    self._serve()
+        with cgroups.events(self.cgroup) as events:
+            while not (until() or self.fix.is_to_leave() or self.has_gone):
+                poll = select.poll()
+                for descriptor in [*descriptors, *(one.fileno() for one in self._served.values())]:
+                    poll.register(descriptor, select.POLLIN)
+                for descriptor in events:
+                    poll.register(descriptor, select.POLLPRI)
+                ready = {descriptor for descriptor, _ in poll.poll(1000 * LOOKING)}
+                news = [one for one in self._served.values() if one.behind or one.fileno() in ready]
+                for one in news:
+                    one.hear()
+                for one in news:
+                    with suppress(OSError):
+                        one.follow()
+                if cgroups.has_come(events & ready) or time.monotonic() - looked > NAMESPACES_LOOKING:
+                    looked = time.monotonic()
+                    with suppress(OSError), cgroups.locked():
+                        self._serve()
 
     @property
     def has_gone(self) -> bool:
@@ -196,8 +203,13 @@ def memory() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_MEMLOCK, before)
 
 
-def alive(pid: int) -> bool:
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
+def holder(fix: LoadedFix) -> int | None:
+    """The process that holds a fix, as /proc numbers it; None if it cannot be seen there."""
+    others = (entry.name for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    for pid in itertools.chain([str(fix.owner)], others):  # it may have another number for itself
+        with suppress(OSError):
+            for descriptor in Path(f"/proc/{pid}/fdinfo").iterdir():
+                with suppress(OSError):
+                    if f"\nmap_id:\t{fix.map}\n" in descriptor.read_text():
+                        return int(pid)
+    return None

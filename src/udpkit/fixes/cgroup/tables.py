@@ -20,7 +20,7 @@ PREFERENCE = 32765
 """Of our rules: the last before the main table, so that rules of others decide where a datagram goes."""
 PATIENCE = 20
 """Seconds that ip(8) has."""
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ENDING = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
 FAMILIES = {4: "-4", 6: "-6"}
 
 TABLES = 0x75000000
