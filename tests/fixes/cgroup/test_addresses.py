@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from ipaddress import ip_address
 from pathlib import Path
 from typing import cast
 
@@ -51,12 +52,14 @@ class Told:
     namespaces, instance = True, 1
 
     def __init__(self) -> None:
-        self.known: set[object] = set()
+        self.known: set[tuple[object, ...]] = set()
 
     def mark(self, number: int) -> int:
         return number
 
-    def tell(self, come: Iterable[tuple[object, int]], gone: Iterable[object]) -> None:
+    def tell(
+        self, come: Iterable[tuple[tuple[object, ...], int]], gone: Iterable[tuple[object, ...]]
+    ) -> None:
         self.known |= {one for one, _ in come}
         self.known -= set(gone)
 
@@ -73,6 +76,44 @@ def test_of_a_namespace_that_is_let_go_no_address_is_known_any_more() -> None:
         assert told.known
         one.close()
         assert not told.known
+
+
+def test_an_address_is_known_while_any_interface_has_it() -> None:
+    """It may move from one to the other (VRRP), and news comes before the rest is in step."""
+    with Lab() as lab:
+        host = lab.host("host")
+        for interface in ("eth0", "eth1"):
+            lab.plug(host, interface)
+        told = Told()
+        one = Addresses(Namespace("host", host.namespace), cast(CgroupFix, told), connect=False)
+        try:
+            one.follow()
+            for change, is_there in [
+                ("add eth0", True),
+                ("add eth1", True),
+                ("del eth0", True),
+                ("del eth1", False),
+            ]:
+                what, interface = change.split()
+                host.ip(f"address {what} 10.0.0.1/24 dev {interface}")
+                one.hear()
+                assert any(ip_address("10.0.0.1") in known for known in told.known) is is_there
+                if (change, is_there) == ("add eth1", True):
+                    one.follow()
+        finally:
+            one.close()
+
+
+def test_what_only_a_table_of_others_says_is_local_is_no_source() -> None:
+    """For transparent proxies; the kernel refuses it as a source, and the answer would be lost."""
+    with Lab() as lab:
+        host = lab.host("host")
+        host.ip("route add local 10.0.0.1 dev lo table 10 proto kernel")  # as for an interface of a VRF
+        host.ip("route add local 198.51.100.0/24 dev lo table 100")
+        host.ip("route add local 203.0.113.0/24 dev lo")
+        local = inside(Namespace("host", host.namespace), lambda: tables.look(4)).local
+        assert {str(address) for address, _ in local} >= {"10.0.0.1", "203.0.113.0"}
+        assert "198.51.100.0" not in {str(address) for address, _ in local}
 
 
 def test_who_comes_into_an_empty_cgroup_is_served_at_once(

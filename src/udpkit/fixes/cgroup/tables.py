@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -41,7 +42,8 @@ Network = tuple[Address, int]
 class Tables:
     """What a namespace has, of one family. Routes are ip(8)'s words without `src`, `table` and `proto`."""
 
-    local: set[Network] = field(default_factory=set)
+    local: Counter[Network] = field(default_factory=Counter)
+    """On how many interfaces each is."""
     main: set[str] = field(default_factory=set)
     links: dict[str, str] = field(default_factory=dict)
     """By interface the route to its link-local neighbors."""
@@ -75,10 +77,11 @@ def look(version: int) -> Tables:
         words = line.replace("\\", " ").split()
         kind = words[0] if words[0] in KINDS else "unicast"
         table, is_ours, route = split(words)
-        if kind == "local" and len(words) > 1:
+        # Where others lead to us, for transparent proxies, are addresses that the kernel takes as no source.
+        if kind == "local" and len(words) > 1 and (table == "local" or "proto kernel" in line):
             with suppress(ValueError):
                 network = ip_network(words[1])
-                found.local.add((network.network_address, network.prefixlen))
+                found.local[network.network_address, network.prefixlen] += 1
                 if is_link_local(network.network_address):
                     found.own.setdefault(network.network_address, set()).add(device(words))
         elif kind not in {"unicast", *REFUSALS}:
