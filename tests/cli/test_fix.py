@@ -789,6 +789,26 @@ def test_without_privilege_it_says_so_and_touches_nothing(arguments: list[str]) 
 
 
 @as_root
+@pytest.mark.parametrize("capability", ["CAP_NET_ADMIN", "CAP_SYS_ADMIN", "CAP_SYS_PTRACE"])
+def test_a_capability_that_is_missing_is_named(cgroup: Path, capability: str) -> None:
+    """Without the first or the last one it could be attached, and half of it, or all, would not work."""
+    other = ["setpriv", "--reuid=65534", "--clear-groups", "sleep", "60"]
+    with Lab() as lab:
+        host = lab.host("host")
+        Inside(host, cgroup).run(*other)
+        wait_until(lambda: cgroups.populated(cgroup), timeout=PATIENCE, what="it does not run", polling=True)
+        drop = f"-{capability.removeprefix('CAP_').lower()}"
+        argv = ["setpriv", f"--bounding-set={drop}", UDPKIT, "fix", "attach", "--cgroup", str(cgroup)]
+        before = traces(host)
+        run = subprocess.run(
+            argv, capture_output=True, text=True, timeout=TIMEOUT, check=False, env=environment()
+        )
+        assert (run.returncode, run.stderr.count("\n")) == (5, 1), run.stderr
+        assert run.stderr.startswith(f"udpkit: fixing other programs takes root; missing: {capability};")
+        assert traces(host) == before
+
+
+@as_root
 @pytest.mark.parametrize(
     ("inside", "says"),
     [

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -108,6 +108,7 @@ def run(flows: int, connect: bool, program: Sequence[str]) -> int:
         raise Failure(f"{program[0]}: there is no such program", MISSING)
     with signals() as caught:
         with understood():
+            require_privilege()
             cgroup = prepare()
             try:
                 keeper = Keeper(cgroup, flows, namespaces.own(), connect=connect)
@@ -182,6 +183,8 @@ def attach(persist: bool, flows: int, connect: bool, **target: Any) -> int:
 
     Ends with Ctrl-C, and takes everything back; with --persist by `udpkit fix detach`.
     """
+    with understood():
+        require_privilege()
     cgroup, namespace = chosen(**target)
     tells = in_background() if persist else -1
     from udpkit.fixes.cgroup import Keeper
@@ -226,6 +229,7 @@ def detach(**target: Any) -> int:
     from udpkit.fixes.cgroup import clear_left, holder
 
     with understood():
+        require_privilege()
         found = attached()
         none = "there is no fix on this host"
         if any(target.values()):
@@ -319,17 +323,33 @@ NEEDED = {
     errno.EACCES: " (Linux 5.10 or later)",
 }
 """What a kernel lacks that answers so (bpf(2))."""
-CAPABILITIES = (12, 21, 39)
-"""CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_BPF (linux/capability.h)."""
+CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}
+"""Their bits (linux/capability.h). The second holds CAP_BPF, too (capabilities(7))."""
+TO_LOOK = {True: {"CAP_SYS_PTRACE": 19}, False: {"CAP_DAC_OVERRIDE": 1}}
+"""What opens files, by whether they are those of a process."""
+
+
+def require_privilege() -> None:
+    """Without the first much would work, and the rules be missing. Raises PermissionError."""
+    if lacking(CAPABILITIES):
+        raise PermissionError
+
+
+def lacking(capabilities: Mapping[str, int]) -> list[str]:
+    status = Path("/proc/self/status").read_text()
+    effective = int(status.partition("CapEff:")[2].split()[0], 16)
+    return [name for name, bit in capabilities.items() if not effective & 1 << bit]
 
 
 def why_forbidden(error: PermissionError) -> str:
-    status = Path("/proc/self/status").read_text()
-    effective = int(status.partition("CapEff:")[2].split()[0], 16)
-    if error.filename or not all(effective & 1 << bit for bit in CAPABILITIES):
-        return "fixing other programs takes root (CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN)"
+    takes = "fixing other programs takes root"
+    path = error.filename and os.fsdecode(error.filename)
+    if lacks := lacking(CAPABILITIES | (TO_LOOK[path.startswith("/proc/")] if path else {})):
+        return f"{takes}; missing: {', '.join(lacks)}"
+    if path:
+        return f"{takes}; {path}: {error.strerror}"
     if Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]:
-        return "fixing other programs takes root outside of user namespaces"
+        return f"{takes} outside of user namespaces"
     return "this kernel lets nobody load BPF programs: it is locked down (kernel_lockdown(7))"
 
 

@@ -58,6 +58,7 @@ class Keeper:
         self._own = os.stat(namespaces.own().path).st_ino  # noqa: PTH116
         self._connect = connect
         self._served: dict[int, Addresses] = {}
+        self._is_blind = False
         descriptor = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             self._inode = os.fstat(descriptor).st_ino
@@ -90,19 +91,28 @@ class Keeper:
             time.sleep(0.01)  # its process was killed, and the kernel is about to take it away
 
     def _namespaces(self) -> dict[int, Namespace]:
-        """Those to be served, by inode."""
+        """Those to be served, by inode. Raises PermissionError."""
         inside = (
             Namespace(f"the namespace of process {pid}", f"/proc/{pid}/ns/net")
             for pid in cgroups.processes(self.cgroup)
         )
         found: dict[int, Namespace] = {}
+        refused: PermissionError | None = None
         for namespace in itertools.chain(self._first, inside):
-            with suppress(OSError):
+            try:
                 inode = os.stat(namespace.path).st_ino  # noqa: PTH116
+            except PermissionError as error:
+                refused = error
+            except OSError:  # the process has just ended
+                pass
+            else:
                 if self._only in (None, inode):
                     found.setdefault(inode, namespace)
             if found and (self._only or not self.fix.namespaces):
                 break
+        if refused and not found:
+            raise refused
+        self._is_blind = refused is not None
         # Who comes into an empty cgroup is most likely there, and must not be answered wrong until we look.
         # Unlike that of a container, it does not live longer because of us.
         if self._only is None and (not found or (self.fix.namespaces and self._own in self._served)):
@@ -168,6 +178,8 @@ class Keeper:
     def sentences(self) -> list[str]:
         """What could not be done."""
         said = [one.sentence for one in self._served.values() if one.sentence]
+        if self._is_blind:
+            said.append("some processes may not be looked at (CAP_SYS_PTRACE): they stay as they are")
         if not self.fix.namespaces and not self._only:
             said.append("before Linux 6.15 a fix serves one network namespace, the first of the cgroup's")
         return said
