@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import json
 import os
@@ -91,6 +92,8 @@ CONNECTING = "5401"
 PEERS, FLOWS, BATCH = 200_000, 16384, 200
 IP_PKTINFO = 8
 """linux/in.h; the module of Python 3.10 has no name for it."""
+BPF_PROG_LOAD, BPF_PROG_ATTACH, BPF_CGROUP_SKB, BPF_CGROUP_INET_INGRESS = 5, 8, 8, 0
+"""linux/bpf.h"""
 FIRST = int.from_bytes(socket.inet_aton("10.64.0.1"), "big")
 TALKERS = {
     "nc": (["nc", "-ul", PORT], 4),
@@ -786,6 +789,51 @@ def test_without_privilege_it_says_so_and_touches_nothing(arguments: list[str]) 
     assert run.stderr.startswith("udpkit: fixing other programs takes root")
     assert run.stderr.count("\n") == 1
     assert sorted(cgroups.mount().iterdir()) == before
+
+
+@as_root
+@pytest.mark.parametrize("streams", ["", "<&-", ">&-", "<&- >&- 2>&-"])
+def test_what_persists_needs_no_terminal_and_no_folder(cgroup: Path, tmp_path: Path, streams: str) -> None:
+    line = f"cd '{tmp_path}' && {UDPKIT} fix attach --persist --cgroup '{cgroup}' {streams}"
+    subprocess.run(["sh", "-c", line], check=True, timeout=TIMEOUT, env=environment())
+    [fix] = listed()
+    try:
+        assert (fix["cgroup"], fix["corrected"]) == (str(cgroup), 0)
+        process = Path(f"/proc/{fix['process']}")
+        assert {str((process / "fd" / str(number)).readlink()) for number in range(3)} == {os.devnull}
+        assert str((process / "cwd").readlink()) == "/"
+    finally:
+        assert udpkit("fix", "detach").returncode == 0
+
+
+@as_root
+def test_a_cgroup_that_takes_none_is_named(cgroup: Path) -> None:
+    attach_alone(cgroup)
+    run = udpkit("fix", "attach", "--cgroup", cgroup)
+    assert (run.returncode, run.stderr.count("\n")) == (5, 1)
+    assert f"{cgroup} or one above it has BPF programs that let no others beside them" in run.stderr
+
+
+def attach_alone(cgroup: Path) -> None:
+    """A program that lets everything pass, and no other program beside it, as long as the cgroup is there."""
+    code = struct.pack("=BBhi", 0xB7, 0, 0, 1) + struct.pack("=BBhi", 0x95, 0, 0, 0)  # return 1
+    instructions, licence = ctypes.create_string_buffer(code), ctypes.create_string_buffer(b"GPL")
+    load = struct.pack("=IIQQ", BPF_CGROUP_SKB, 2, ctypes.addressof(instructions), ctypes.addressof(licence))
+    program = bpf(BPF_PROG_LOAD, load.ljust(48, b"\0"))
+    folder = os.open(cgroup, os.O_RDONLY)
+    try:
+        bpf(BPF_PROG_ATTACH, struct.pack("=IIII", folder, program, BPF_CGROUP_INET_INGRESS, 0))
+    finally:
+        os.close(folder)
+        os.close(program)
+
+
+def bpf(command: int, attributes: bytes) -> int:
+    libc = ctypes.CDLL(None, use_errno=True)
+    number = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
+    result: int = libc.syscall(number, command, ctypes.create_string_buffer(attributes), len(attributes))
+    assert result >= 0, os.strerror(ctypes.get_errno())
+    return result
 
 
 @as_root

@@ -9,7 +9,6 @@ import select
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -36,6 +35,8 @@ RUN = 'echo 0 >"$0" && exec "$@"'
 """The shell moves itself (0) into the cgroup, and becomes the program."""
 PATIENCE = 5
 """Seconds that a fix has to end once it was asked to."""
+STREAMS = 3
+"""Standard input, output and error are the descriptors below."""
 LOOKING = 0.25
 """Seconds between two looks for signals."""
 ENDING = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -378,6 +379,10 @@ def in_background() -> int:
 
     Returns a descriptor, to tell that it is ready: `ready`.
     """
+    # Nothing of ours may have the number of a standard stream that was closed: `ready` takes those.
+    while (taken := os.open(os.devnull, os.O_RDWR)) < STREAMS:
+        pass
+    os.close(taken)
     waits, tells = os.pipe()
     if child := os.fork():
         os.close(tells)
@@ -390,8 +395,11 @@ def in_background() -> int:
 
 
 def ready(tells: int) -> None:
+    """Nobody waits for us any more, nor for what we have open."""
+    os.chdir("/")
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for stream in range(STREAMS):
+        os.dup2(nothing, stream)
+    os.close(nothing)
     os.write(tells, b"1")
     os.close(tells)
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for stream in (sys.stdin, sys.stdout, sys.stderr):
-        os.dup2(nothing, stream.fileno())

@@ -73,3 +73,17 @@ def test_cgroups_of_those_who_have_ended_go_those_within_them_first(cgroup: Path
         os.waitpid(ended, 0)
         for path in (lives, kept):
             path.rmdir()
+
+
+@as_root
+def test_among_threads_is_no_place_for_a_program(cgroup: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threaded = cgroup / "threaded"
+    threaded.mkdir()
+    try:
+        (threaded / "cgroup.type").write_text("threaded")
+        monkeypatch.setattr(cgroups, "of_process", lambda _: cgroup)
+        with pytest.raises(cgroups.NoCgroups, match="has threads of one program"):
+            cgroups.make()
+        assert [path.name for path in cgroup.iterdir() if path.is_dir()] == ["threaded"]
+    finally:
+        threaded.rmdir()

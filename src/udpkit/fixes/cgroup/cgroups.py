@@ -147,10 +147,13 @@ def has_come(descriptors: Iterable[int]) -> bool:
 
 
 def make() -> Path:
-    """A new cgroup below that of this process. Raises OSError."""
+    """A new cgroup below that of this process. Raises NoCgroups, OSError."""
     # In PID namespaces, of which each lab is one, several processes have the number that os.getpid() tells.
     path = of_process("self") / f"{PREFIX}{Path('/proc/self').readlink().name}"
     path.mkdir()
+    if (path / "cgroup.type").read_text().startswith("domain invalid"):
+        path.rmdir()
+        raise NoCgroups(f"{path.parent} has threads of one program (cgroups(7)): others are to be elsewhere")
     return path
 
 

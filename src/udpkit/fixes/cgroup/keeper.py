@@ -72,12 +72,22 @@ class Keeper:
                     self.fix = CgroupFix(slot, secrets.randbits(16), flows=flows)
                 try:
                     self._serve()
-                    self.fix.attach(descriptor, self._inode)
+                    self._attach(descriptor)
                 except BaseException:
                     self.close()
                     raise
         finally:
             os.close(descriptor)
+
+    def _attach(self, descriptor: int) -> None:
+        """Raises NoCgroups, OSError."""
+        try:
+            self.fix.attach(descriptor, self._inode)
+        except PermissionError as error:  # of which loading them has not been refused
+            raise cgroups.NoCgroups(
+                f"{self.cgroup} or one above it has BPF programs that let no others beside them: "
+                "bpftool cgroup tree"
+            ) from error
 
     def _others(self) -> list[LoadedFix]:
         """The fixes that there are. Raises AlreadyFixed."""
