@@ -16,7 +16,7 @@ from fixes.cgroup.conftest import Inside, as_root
 from udpkit._native import CgroupFix
 from udpkit.evidence import namespaces
 from udpkit.evidence.namespaces import Namespace, inside
-from udpkit.fixes.cgroup import Keeper, cgroups, keeper, tables
+from udpkit.fixes.cgroup import Keeper, addresses, cgroups, keeper, tables
 from udpkit.fixes.cgroup.addresses import Addresses
 from udpkit.lab import Lab, wait_until
 
@@ -100,6 +100,43 @@ def test_an_address_is_known_while_any_interface_has_it() -> None:
                 assert any(ip_address("10.0.0.1") in known for known in told.known) is is_there
                 if (change, is_there) == ("add eth1", True):
                     one.follow()
+        finally:
+            one.close()
+
+
+def test_what_would_take_too_long_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each address has its copy of the main table."""
+    with Lab() as lab:
+        host = lab.host("host")
+        lab.plug(host, "eth0")
+        host.address("eth0", *(f"10.0.0.{number}/24" for number in range(1, 10)))
+        for network in range(9):
+            host.ip(f"route add 10.1.{network}.0/24 via 10.0.0.99")
+        told = Told()
+        for most, rules in ((89, 0), (90, 9)):
+            monkeypatch.setattr(addresses, "MOST_COPIES", most)
+            one = Addresses(Namespace("host", host.namespace), cast(CgroupFix, told), connect=True)
+            try:
+                one.follow()
+                assert host.ip("rule show").count("fwmark") == rules
+                assert ("10 routes for each of 9 addresses" in one.sentence) is (rules == 0)
+            finally:
+                one.close()
+
+
+def test_nobody_has_room_for_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Lab() as lab:
+        host = lab.host("host")
+        lab.plug(host, "eth0")
+        host.address("eth0", *(f"10.0.0.{number}/24" for number in range(1, 10)))
+        monkeypatch.setattr(addresses, "MOST_LOCAL", 5)
+        told = Told()
+        one = Addresses(Namespace("host", host.namespace), cast(CgroupFix, told), connect=False)
+        try:
+            one.follow()
+            one.follow()
+            assert len(told.known) == 5
+            assert "only 5" in one.sentence
         finally:
             one.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import socket
 import struct
@@ -20,8 +21,10 @@ from udpkit.fixes.cgroup.tables import Network, Tables
 
 MARKS = 255
 """Addresses of a namespace that can have a mark."""
-MOST_ROUTES = 1024
-"""In the main table, of each family; with more there are no marks: each address would need its copy."""
+MOST_COPIES = 4096
+"""Of routes, for each family; with more there are no marks. So many take ip(8) about a second."""
+MOST_LOCAL = 8192
+"""Local addresses and networks of a namespace that are told; the programs have room for 65536 of all."""
 GROUPS = 0x10 | 0x40 | 0x100 | 0x400
 """Addresses and routes, of IPv4 and IPv6 (linux/rtnetlink.h, RTMGRP_*)."""
 SO_NETNS_COOKIE = 71
@@ -124,6 +127,9 @@ class Addresses:
         for version, found in every.items():
             numbers |= self._number(version, found)
         self._links = every[4].local + every[6].local
+        if len(self._links) > MOST_LOCAL:
+            self.sentence = f"{len(self._links)} local addresses: only {MOST_LOCAL} are known to programs"
+            self._links = Counter(dict(itertools.islice(self._links.items(), MOST_LOCAL)))
         local = {network: self._mark(network, numbers) for network in self._links}
         changes = {
             version: self._changes(version, found, numbers, instances) for version, found in every.items()
@@ -158,9 +164,10 @@ class Addresses:
         )
         if not self._connect:
             return {}
-        if len(found.main) > MOST_ROUTES:
+        if len(found.main) * len(candidates) > MOST_COPIES:
             self.sentence = (
-                f"more than {MOST_ROUTES} routes: programs that connect() their socket stay as they are"
+                f"{len(found.main)} routes for each of {len(candidates)} addresses are too many: "
+                "programs that connect() their socket stay as they are"
             )
             candidates = []
         for address in [one for one in self._numbers if one.version == version and one not in candidates]:

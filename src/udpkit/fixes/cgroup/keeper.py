@@ -130,7 +130,11 @@ class Keeper:
         return found
 
     def _serve(self) -> None:
-        """Begin to serve namespaces that are new, and let go of those that are empty. To be called locked."""
+        """Begin to serve namespaces that are new, and let go of those that are empty.
+
+        To be called locked. Raises OSError if none can be served.
+        """
+        failed: OSError | None = None
         found = self._namespaces()
         for inode in self._served.keys() - found.keys():
             self._served.pop(inode).close()
@@ -140,7 +144,12 @@ class Keeper:
             except OSError:
                 continue  # its last process has just ended
             self._served[inode] = served
-            served.follow({one.instance for one in _native.loaded_fixes()})
+            try:
+                served.follow({one.instance for one in _native.loaded_fixes()})
+            except OSError as error:  # of one: the others shall not suffer, and it is tried again
+                failed = error
+        if failed and all(one.behind for one in self._served.values()):
+            raise failed
 
     def keep(self, until: Callable[[], bool], descriptors: Iterable[int] = ()) -> None:
         """Keep in step until the fix is asked to leave, its cgroup or only namespace has gone, or `until()`.
