@@ -869,6 +869,17 @@ def test_a_capability_that_is_missing_is_named(cgroup: Path, capability: str) ->
             "fixing other programs takes root outside of user namespaces",
         ),
         (["env", "PATH=/nowhere"], "ip: No such file or directory"),
+        (
+            [
+                "unshare",
+                "--mount",
+                "sh",
+                "-c",
+                'mount --bind /bin/true "$(command -v ip)" && exec "$@"',
+                "sh",
+            ],
+            "ip tells no routes and rules: that of iproute2 is needed",
+        ),
     ],
 )
 def test_what_is_missing_is_named(inside: list[str], says: str) -> None:

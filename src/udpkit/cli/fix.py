@@ -184,9 +184,9 @@ def attach(persist: bool, flows: int, connect: bool, **target: Any) -> int:
 
     Ends with Ctrl-C, and takes everything back; with --persist by `udpkit fix detach`.
     """
+    cgroup, namespace = chosen(**target)
     with understood():
         require_privilege()
-    cgroup, namespace = chosen(**target)
     tells = in_background() if persist else -1
     from udpkit.fixes.cgroup import Keeper
 
@@ -302,12 +302,13 @@ def tell(keeper: Keeper) -> None:
 def understood() -> Iterator[None]:
     """What can go wrong, as one line. Raises Failure."""
     from udpkit.fixes.cgroup import AlreadyFixed, cgroups
+    from udpkit.fixes.cgroup.tables import NoIp
 
     try:
         yield
     except AlreadyFixed as error:
         raise Failure(str(error), USAGE) from error
-    except cgroups.NoCgroups as error:
+    except (cgroups.NoCgroups, NoIp) as error:
         raise Failure(f"{error}; {INSTEAD}", MISSING) from error
     except PermissionError as error:
         raise Failure(f"{why_forbidden(error)}; {INSTEAD}", MISSING) from error

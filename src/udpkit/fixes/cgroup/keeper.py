@@ -196,7 +196,8 @@ class Keeper:
     @property
     def sentences(self) -> list[str]:
         """What could not be done."""
-        said = [one.sentence for one in self._served.values() if one.sentence]
+        limited = [one for one in self._served.values() if one.sentence]
+        said = [": ".join(filter(None, (one.namespace.name, one.sentence))) for one in limited]
         if self._is_blind:
             said.append("some processes may not be looked at (CAP_SYS_PTRACE): they stay as they are")
         if not self.fix.namespaces and not self._only:

@@ -38,6 +38,10 @@ Network = tuple[Address, int]
 """Local addresses: the first, and the bits of the prefix."""
 
 
+class NoIp(OSError):
+    """ip(8) does not do what it should."""
+
+
 @dataclass(slots=True)
 class Tables:
     """What a namespace has, of one family. Routes are ip(8)'s words without `src`, `table` and `proto`."""
@@ -66,9 +70,11 @@ def instance_of(table: int) -> int:
 
 
 def look(version: int) -> Tables:
-    """What there is now. Raises OSError."""
+    """What there is now. Raises NoIp."""
     found = Tables()
     asked = ip(FAMILIES[version], "-o", "-batch", "-", lines=["route show table all", "rule show"])
+    if not asked and version == 4:  # which every namespace has, and the ip of BusyBox does not tell so
+        raise NoIp("ip tells no routes and rules: that of iproute2 is needed")
     for line in asked.splitlines():
         if match := RULE.match(line):
             if ours := OURS.search(line, match.end()):
@@ -151,7 +157,7 @@ def batch(version: int, lines: list[str]) -> None:
 
 
 def ip(*arguments: str, lines: Iterable[str] = ()) -> str:
-    """What ip(8) prints. Raises OSError."""
+    """What ip(8) prints. Raises FileNotFoundError, NoIp."""
     # Ctrl-C and the like are for its whole group: they would end it while it removes what is ours. A session
     # of its own helps only once it has that; until then it is our mask that it has.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
@@ -168,9 +174,9 @@ def ip(*arguments: str, lines: Iterable[str] = ()) -> str:
             env={**os.environ, "LC_ALL": "C"},
         )
     except subprocess.TimeoutExpired as error:
-        raise OSError(f"ip did not answer in {PATIENCE} s") from error
+        raise NoIp(f"ip did not answer in {PATIENCE} s") from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     if done.returncode < 0:
-        raise OSError(f"ip was ended by signal {-done.returncode}")
+        raise NoIp(f"ip was ended by signal {-done.returncode}")
     return done.stdout
