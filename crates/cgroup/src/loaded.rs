@@ -39,7 +39,7 @@ pub struct Loaded {
     pub since: Option<SystemTime>,
     /// Its counters.
     pub counts: Counts,
-    /// The number of a map that nobody but its owner holds (`map_id` in proc_pid_fdinfo(5)).
+    /// The number of a map that nobody but its owner holds (`map_id` in `proc_pid_fdinfo(5)`).
     pub map: u32,
 }
 
