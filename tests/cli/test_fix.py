@@ -305,6 +305,31 @@ def test_a_running_server_is_right_from_attaching_to_detaching(
 
 
 @as_root
+def test_peers_that_call_themselves_mapped_are_not_learned(lab: Lab, cgroup: Path) -> None:
+    """Nothing keeps them from it, and answers go to IPv4, where the address that was asked is none."""
+    mapped, port = b"\0" * 10 + b"\xff\xff" + socket.inet_aton("172.17.0.3"), 4800
+    asked = socket.inet_pton(socket.AF_INET6, OTHER[6])
+    datagram = struct.pack("!HHHH", port, int(PORT), 12, 0) + b"who?"
+    words = struct.unpack("!26H", mapped + asked + struct.pack("!II", len(datagram), 17) + datagram)
+    total = sum(words)
+    checksum = ~(total % 0xFFFF) & 0xFFFF  # RFC 1071
+    packet = struct.pack("!IHBB", 6 << 28, len(datagram), 17, 64) + mapped + asked
+    client = lab.hosts["client"]
+    with (
+        echo(Inside(lab.hosts["server"], cgroup), "dual-stack") as program,
+        attached("--cgroup", str(cgroup)),
+        client.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw,
+        client.socket(socket.AF_INET, socket.SOCK_DGRAM) as hears,
+    ):
+        hears.bind(("172.17.0.3", port))
+        hears.settimeout(PATIENCE)
+        raw.sendto(packet + datagram[:6] + struct.pack("!H", checksum) + datagram[8:], (OTHER[6], 0))
+        assert hears.recvfrom(99) == (b"who?", (PREFERRED[4], int(PORT)))
+        program.drain()
+        assert program.output == b""
+
+
+@as_root
 def test_a_fix_for_a_process_outlives_it_and_ends_with_the_last_of_its_namespace(
     lab: Lab, cgroup: Path
 ) -> None:
