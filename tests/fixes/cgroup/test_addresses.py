@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -49,7 +50,7 @@ def test_two_interfaces_in_one_network_are_both_in_each_table(
 class Told:
     """In place of the programs: the addresses that they know."""
 
-    namespaces, instance = True, 1
+    namespaces, instance, is_full = True, 1, False
 
     def __init__(self) -> None:
         self.known: set[tuple[object, ...]] = set()
@@ -60,7 +61,10 @@ class Told:
     def tell(
         self, come: Iterable[tuple[tuple[object, ...], int]], gone: Iterable[tuple[object, ...]]
     ) -> None:
-        self.known |= {one for one, _ in come}
+        new = {one for one, _ in come}
+        if new and self.is_full:
+            raise OSError(errno.ENOSPC, "full")
+        self.known |= new
         self.known -= set(gone)
 
 
@@ -137,6 +141,11 @@ def test_nobody_has_room_for_all_others(monkeypatch: pytest.MonkeyPatch) -> None
             one.follow()
             assert len(told.known) == 5
             assert "only 5" in one.sentence
+            monkeypatch.setattr(addresses, "MOST_LOCAL", 99)
+            host.address("eth0", "10.0.0.10/24")
+            told.is_full = True
+            one.hear()
+            assert len(told.known) == 5
         finally:
             one.close()
 

@@ -95,10 +95,11 @@ class Addresses:
             for network, is_there in changes_of(news):
                 if not is_there:
                     self._links[network] -= 1
-                if is_there and network not in self._told:
+                if is_there and network not in self._told and len(self._told) < MOST_LOCAL:
                     mark = self._mark(network, self._numbers)
-                    self._fix.tell([((self._scope, *network), mark)], [])
-                    self._told[network], self._links[network] = mark, 1
+                    with suppress(OSError):  # there is no more room
+                        self._fix.tell([((self._scope, *network), mark)], [])
+                        self._told[network], self._links[network] = mark, 1
                 elif network in self._told and self._links[network] <= 0:
                     self._fix.tell([], [(self._scope, *network)])
                     del self._told[network]
