@@ -249,6 +249,9 @@ class LoadedFix:
     def owner(self) -> int:
         """Its process, in that one's PID namespace."""
     @property
+    def map(self) -> int:
+        """The number of a map that only its process holds: `map_id` in proc_pid_fdinfo(5)."""
+    @property
     def flows(self) -> int:
         """How many it remembers at most."""
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
 import json
 import os
 import select
@@ -90,6 +92,8 @@ CONNECTING = "5401"
 PEERS, FLOWS, BATCH = 200_000, 16384, 200
 IP_PKTINFO = 8
 """linux/in.h; the module of Python 3.10 has no name for it."""
+BPF_PROG_LOAD, BPF_PROG_ATTACH, BPF_CGROUP_SKB, BPF_CGROUP_INET_INGRESS = 5, 8, 8, 0
+"""linux/bpf.h"""
 FIRST = int.from_bytes(socket.inet_aton("10.64.0.1"), "big")
 TALKERS = {
     "nc": (["nc", "-ul", PORT], 4),
@@ -298,6 +302,31 @@ def test_a_running_server_is_right_from_attaching_to_detaching(
                 assert fix["cgroup"] == str(cgroup)
                 assert fix["corrected"] == 4 * len(versions)
                 assert not fix["unknown"] + fix["address_gone"] + fix["overflow"]
+
+
+@as_root
+def test_peers_that_call_themselves_mapped_are_not_learned(lab: Lab, cgroup: Path) -> None:
+    """Nothing keeps them from it, and answers go to IPv4, where the address that was asked is none."""
+    mapped, port = b"\0" * 10 + b"\xff\xff" + socket.inet_aton("172.17.0.3"), 4800
+    asked = socket.inet_pton(socket.AF_INET6, OTHER[6])
+    datagram = struct.pack("!HHHH", port, int(PORT), 12, 0) + b"who?"
+    words = struct.unpack("!26H", mapped + asked + struct.pack("!II", len(datagram), 17) + datagram)
+    total = sum(words)
+    checksum = ~(total % 0xFFFF) & 0xFFFF  # RFC 1071
+    packet = struct.pack("!IHBB", 6 << 28, len(datagram), 17, 64) + mapped + asked
+    client = lab.hosts["client"]
+    with (
+        echo(Inside(lab.hosts["server"], cgroup), "dual-stack") as program,
+        attached("--cgroup", str(cgroup)),
+        client.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw,
+        client.socket(socket.AF_INET, socket.SOCK_DGRAM) as hears,
+    ):
+        hears.bind(("172.17.0.3", port))
+        hears.settimeout(PATIENCE)
+        raw.sendto(packet + datagram[:6] + struct.pack("!H", checksum) + datagram[8:], (OTHER[6], 0))
+        assert hears.recvfrom(99) == (b"who?", (PREFERRED[4], int(PORT)))
+        program.drain()
+        assert program.output == b""
 
 
 @as_root
@@ -691,6 +720,87 @@ def test_the_exit_code_is_the_programs_and_signals_reach_it() -> None:
     assert run.returncode == 3
 
 
+@contextmanager
+def running(script: str, *under: str, **how: Any) -> Iterator[subprocess.Popen[str]]:
+    """A shell script with a fix, that has begun; `under` runs it all."""
+    argv = [*under, UDPKIT, "fix", "run", "--", "sh", "-c", script]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=environment(), **how) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "begun\n"
+        yield run
+
+
+WAITS = "trap 'exit 3' {}; echo begun; while :; do sleep 0.1; done"
+
+
+@as_root
+@pytest.mark.parametrize("name", ["INT", "QUIT", "TERM", "HUP", "USR1", "USR2"])
+def test_every_signal_that_programs_are_told_with_reaches_it(name: str) -> None:
+    with running(WAITS.format(name), start_new_session=True) as run:
+        run.send_signal(signal.Signals[f"SIG{name}"])
+        assert run.wait(TIMEOUT) == 3
+
+
+@as_root
+def test_keys_of_a_terminal_reach_it_once() -> None:
+    master, slave = os.openpty()
+    script = "trap 'echo one' INT; echo begun; read line; read line; echo $line"
+    with running(script, "setsid", "--ctty", stdin=slave) as run:
+        os.write(master, b"\x03")
+        assert run.stdout is not None
+        assert run.stdout.readline() == "one\n"
+        os.write(master, b"first\nsecond\n")
+        assert run.stdout.read() in {"first\n", "second\n"}
+    os.close(master)
+    os.close(slave)
+
+
+@as_root
+def test_what_it_is_to_ignore_stays_ignored() -> None:
+    with running("echo begun; read line; echo $line", "nohup", stdin=subprocess.PIPE) as run:
+        run.send_signal(signal.SIGHUP)
+        assert run.communicate("survived\n", TIMEOUT) == ("survived\n", None)
+
+
+@as_root
+def test_a_program_that_goes_on_without_its_fix_still_hears_signals() -> None:
+    with running(WAITS.format("TERM")) as run:
+        assert udpkit("fix", "detach").returncode == 0
+        run.terminate()
+        assert run.wait(TIMEOUT) == 3
+
+
+@as_root
+def test_descriptors_are_passed_on(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("read")
+    line = f"exec 3<'{tmp_path}/file'; exec {UDPKIT} fix run -- sh -c 'cat <&3; ls /proc/self/fd'"
+    run = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True, env=environment())
+    assert run.stdout.split("\n")[:5] == ["read0", "1", "2", "3", "4"]  # the last one is of ls
+    assert len(run.stdout.split()) == 5
+
+
+@as_root
+def test_a_fix_is_listed_with_the_process_that_can_be_killed(lab: Lab) -> None:
+    """Its own number for itself is one of the lab's PID namespace."""
+    run = lab.hosts["server"].run(UDPKIT, "fix", "run", "--", "sleep", "60")
+    try:
+        wait_until(lambda: listed() != [], [run], timeout=TIMEOUT, what="no fix", polling=True)
+        assert [one["process"] for one in listed()] == [run.pid]
+    finally:
+        run.stop()
+
+
+@as_root
+def test_nobody_without_privilege_can_keep_a_fix_waiting() -> None:
+    descriptor = os.open(cgroups.mount(), os.O_RDONLY)  # which everybody may open, and so lock
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        assert udpkit("fix", "run", "--", "true").returncode == 0
+    finally:
+        os.close(descriptor)
+    assert cgroups.LOCK.stat().st_mode & 0o777 == 0o600
+
+
 @pytest.mark.parametrize("arguments", [["run", "--", "true"], ["attach", "--all"], ["list"], ["detach"]])
 def test_without_privilege_it_says_so_and_touches_nothing(arguments: list[str]) -> None:
     before = sorted(cgroups.mount().iterdir())
@@ -707,6 +817,71 @@ def test_without_privilege_it_says_so_and_touches_nothing(arguments: list[str]) 
 
 
 @as_root
+@pytest.mark.parametrize("streams", ["", "<&-", ">&-", "<&- >&- 2>&-"])
+def test_what_persists_needs_no_terminal_and_no_folder(cgroup: Path, tmp_path: Path, streams: str) -> None:
+    line = f"cd '{tmp_path}' && {UDPKIT} fix attach --persist --cgroup '{cgroup}' {streams}"
+    subprocess.run(["sh", "-c", line], check=True, timeout=TIMEOUT, env=environment())
+    [fix] = listed()
+    try:
+        assert (fix["cgroup"], fix["corrected"]) == (str(cgroup), 0)
+        process = Path(f"/proc/{fix['process']}")
+        assert {str((process / "fd" / str(number)).readlink()) for number in range(3)} == {os.devnull}
+        assert str((process / "cwd").readlink()) == "/"
+    finally:
+        assert udpkit("fix", "detach").returncode == 0
+
+
+@as_root
+def test_a_cgroup_that_takes_none_is_named(cgroup: Path) -> None:
+    attach_alone(cgroup)
+    run = udpkit("fix", "attach", "--cgroup", cgroup)
+    assert (run.returncode, run.stderr.count("\n")) == (5, 1)
+    assert f"{cgroup} or one above it has BPF programs that let no others beside them" in run.stderr
+
+
+def attach_alone(cgroup: Path) -> None:
+    """A program that lets everything pass, and no other program beside it, as long as the cgroup is there."""
+    code = struct.pack("=BBhi", 0xB7, 0, 0, 1) + struct.pack("=BBhi", 0x95, 0, 0, 0)  # return 1
+    instructions, licence = ctypes.create_string_buffer(code), ctypes.create_string_buffer(b"GPL")
+    load = struct.pack("=IIQQ", BPF_CGROUP_SKB, 2, ctypes.addressof(instructions), ctypes.addressof(licence))
+    program = bpf(BPF_PROG_LOAD, load.ljust(48, b"\0"))
+    folder = os.open(cgroup, os.O_RDONLY)
+    try:
+        bpf(BPF_PROG_ATTACH, struct.pack("=IIII", folder, program, BPF_CGROUP_INET_INGRESS, 0))
+    finally:
+        os.close(folder)
+        os.close(program)
+
+
+def bpf(command: int, attributes: bytes) -> int:
+    libc = ctypes.CDLL(None, use_errno=True)
+    number = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
+    result: int = libc.syscall(number, command, ctypes.create_string_buffer(attributes), len(attributes))
+    assert result >= 0, os.strerror(ctypes.get_errno())
+    return result
+
+
+@as_root
+@pytest.mark.parametrize("capability", ["CAP_NET_ADMIN", "CAP_SYS_ADMIN", "CAP_SYS_PTRACE"])
+def test_a_capability_that_is_missing_is_named(cgroup: Path, capability: str) -> None:
+    """Without the first or the last one it could be attached, and half of it, or all, would not work."""
+    other = ["setpriv", "--reuid=65534", "--clear-groups", "sleep", "60"]
+    with Lab() as lab:
+        host = lab.host("host")
+        Inside(host, cgroup).run(*other)
+        wait_until(lambda: cgroups.populated(cgroup), timeout=PATIENCE, what="it does not run", polling=True)
+        drop = f"-{capability.removeprefix('CAP_').lower()}"
+        argv = ["setpriv", f"--bounding-set={drop}", UDPKIT, "fix", "attach", "--cgroup", str(cgroup)]
+        before = traces(host)
+        run = subprocess.run(
+            argv, capture_output=True, text=True, timeout=TIMEOUT, check=False, env=environment()
+        )
+        assert (run.returncode, run.stderr.count("\n")) == (5, 1), run.stderr
+        assert run.stderr.startswith(f"udpkit: fixing other programs takes root; missing: {capability};")
+        assert traces(host) == before
+
+
+@as_root
 @pytest.mark.parametrize(
     ("inside", "says"),
     [
@@ -719,6 +894,17 @@ def test_without_privilege_it_says_so_and_touches_nothing(arguments: list[str]) 
             "fixing other programs takes root outside of user namespaces",
         ),
         (["env", "PATH=/nowhere"], "ip: No such file or directory"),
+        (
+            [
+                "unshare",
+                "--mount",
+                "sh",
+                "-c",
+                'mount --bind /bin/true "$(command -v ip)" && exec "$@"',
+                "sh",
+            ],
+            "ip tells no routes and rules: that of iproute2 is needed",
+        ),
     ],
 )
 def test_what_is_missing_is_named(inside: list[str], says: str) -> None:

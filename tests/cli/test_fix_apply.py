@@ -227,27 +227,65 @@ def test_what_fails_half_way_is_taken_back(lab: Lab) -> None:
         host.shell("nft delete table ip raw")
 
 
+KILLED = """
+import os, sys
+from udpkit.cli import main
+from udpkit.fixes import applying
+real, word = applying.run, sys.argv.pop(1)
+def run(line):
+    if word in line:
+        os.kill(os.getpid(), 9)
+    real(line)
+applying.run = run
+main()
+"""
+"""udpkit, ended before it runs a line with this word."""
+
+
 @as_root
 def test_what_was_killed_in_the_middle_can_be_undone(lab: Lab) -> None:
     host = lab.hosts["server"]
     before, where = state(host), ["--netns", host.namespace]
     ends = ["--server", "172.16.13.13:1", "--client", "172.17.0.3", "--actual", "172.17.0.1"]
-    kills = (
-        "import os; from udpkit.fixes import applying; real = applying.run\n"
-        "def run(line):\n"
-        "    if ' raw ' in line: os.kill(os.getpid(), 9)\n"
-        "    real(line)\n"
-        "applying.run = run\n"
-        "from udpkit.cli import main; main()\n"
+    applying = ["fix", "apply", "snat-notrack-incoming", *ends, *where]
+    undoing = ["fix", "undo", "snat-notrack-incoming", *where]
+    for arguments, word in ((applying, " raw "), (undoing, " nat ")):
+        killed = subprocess.run(
+            [sys.executable, "-c", KILLED, word, *arguments], timeout=TIMEOUT, check=False
+        )
+        assert killed.returncode == -9
+        assert state(host) != before
+        assert udpkit("fix", "verify", *where).returncode == 1
+        undone = udpkit(*undoing)
+        assert undone.returncode == 0, undone.stderr
+        assert state(host) == before
+        assert udpkit(*applying).returncode == 0
+    assert udpkit(*undoing).returncode == 0
+
+
+def test_notes_of_an_earlier_boot_are_about_none_of_todays_hosts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container's /run may outlive a reboot, after which namespaces are numbered from the beginning."""
+    monkeypatch.setattr(records, "FOLDER", tmp_path)
+    namespace = records.namespace_key()
+    records.write(
+        records.Record(
+            fix="route-src",
+            namespace=namespace,
+            place="",
+            once="",
+            since=0,
+            client="",
+            server="",
+            steps=[],
+            settle=[],
+        )
     )
-    arguments = ["fix", "apply", "snat-notrack-incoming", *ends, *where]
-    killed = subprocess.run([sys.executable, "-c", kills, *arguments], timeout=TIMEOUT, check=False)
-    assert killed.returncode == -9
-    assert state(host) != before
-    assert udpkit("fix", "verify", *where).returncode == 1
-    undone = udpkit("fix", "undo", "snat-notrack-incoming", *where)
-    assert undone.returncode == 0, undone.stderr
-    assert state(host) == before
+    assert len(records.read(records.namespace_key())) == 1
+    monkeypatch.setattr(records, "BOOT", tmp_path / "boot")
+    records.BOOT.write_text("another\n")
+    assert records.read(records.namespace_key()) == []
 
 
 @as_root

@@ -119,6 +119,11 @@ static __always_inline int is_nothing(const struct address *address)
 	return !(address->word[0] | address->word[1] | address->word[2] | address->word[3]);
 }
 
+static __always_inline int is_mapped(const struct address *address)
+{
+	return !(address->word[0] | address->word[1]) && address->word[2] == MAPPED;
+}
+
 static __always_inline int is_link_local(const struct address *address)
 {
 	return (address->word[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000);
@@ -208,6 +213,9 @@ int udpkit_learn(struct __sk_buff *skb)
 		header = ip->nexthdr;
 		__builtin_memcpy(&flow.peer, &ip->saddr, sizeof(to));
 		__builtin_memcpy(&to, &ip->daddr, sizeof(to));
+		// Such an answer would leave over IPv4, which has no address of IPv6 for a source.
+		if (is_mapped(&flow.peer))
+			return GO_ON;
 		for (int i = 0; i < EXTENSIONS && header != IPPROTO_UDP; i++) {
 			__u8 next[2]; // next header, length in units of 8 bytes without the first (RFC 8200, 4)
 

@@ -39,7 +39,8 @@ pub struct Loaded {
     pub since: Option<SystemTime>,
     /// Its counters.
     pub counts: Counts,
-    state: u32,
+    /// The number of a map that nobody but its owner holds (`map_id` in `proc_pid_fdinfo(5)`).
+    pub map: u32,
 }
 
 impl Loaded {
@@ -48,7 +49,7 @@ impl Loaded {
     /// # Errors
     /// It has ended, or may not be written.
     pub fn ask_to_leave(&self) -> Result<(), Error> {
-        let mut state: Array<MapData, u64> = Map::Array(MapData::from_id(self.state)?).try_into()?;
+        let mut state: Array<MapData, u64> = Map::Array(MapData::from_id(self.map)?).try_into()?;
         Ok(state.set(State::Leave as u32, 1, 0)?)
     }
 }
@@ -97,6 +98,6 @@ fn look_at(program: &ProgramInfo) -> Option<Loaded> {
             stale: sum(3)?,
             learned: sum(4)?,
         },
-        state: id,
+        map: id,
     })
 }

@@ -101,6 +101,11 @@ impl LoadedFix {
     }
 
     #[getter]
+    fn map(&self) -> u32 {
+        self.loaded.map
+    }
+
+    #[getter]
     fn flows(&self) -> u32 {
         self.loaded.flows
     }

@@ -9,9 +9,8 @@ import select
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -36,6 +35,14 @@ RUN = 'echo 0 >"$0" && exec "$@"'
 """The shell moves itself (0) into the cgroup, and becomes the program."""
 PATIENCE = 5
 """Seconds that a fix has to end once it was asked to."""
+STREAMS = 3
+"""Standard input, output and error are the descriptors below."""
+LOOKING = 0.25
+"""Seconds between two looks for signals."""
+ENDING = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""They would end us, and what we have done would stay."""
+FROM_KEYS = (signal.SIGINT, signal.SIGQUIT)
+"""Of them those that a terminal sends to all that run in its foreground."""
 
 
 @click.group()
@@ -102,6 +109,7 @@ def run(flows: int, connect: bool, program: Sequence[str]) -> int:
         raise Failure(f"{program[0]}: there is no such program", MISSING)
     with signals() as caught:
         with understood():
+            require_privilege()
             cgroup = prepare()
             try:
                 keeper = Keeper(cgroup, flows, namespaces.own(), connect=connect)
@@ -114,6 +122,20 @@ def run(flows: int, connect: bool, program: Sequence[str]) -> int:
         with suppress(OSError):  # somebody is still in it
             cgroup.rmdir()
         return code
+
+
+def is_in_foreground() -> bool:
+    """Whether a terminal sends its signals to us, and to the program itself as well (credentials(7))."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
 
 
 def prepare() -> Path:
@@ -130,13 +152,14 @@ def run_inside(keeper: Keeper, program: Sequence[str], caught: list[int]) -> int
     """Until the last process in the cgroup has ended. Returns PROGRAM's exit code."""
     from udpkit.fixes.cgroup import cgroups
 
-    process = subprocess.Popen(["/bin/sh", "-c", RUN, str(keeper.cgroup / "cgroup.procs"), *program])
+    argv = ["/bin/sh", "-c", RUN, str(keeper.cgroup / "cgroup.procs"), *program]
+    process = subprocess.Popen(argv, close_fds=False)  # what we were given is for the program; ours close
     ends = os.pidfd_open(process.pid)
 
     def ended() -> bool:
         while caught:
             number = caught.pop()
-            if number != signal.SIGINT:  # which the terminal sends to both of us
+            if number not in FROM_KEYS or not is_in_foreground():
                 with suppress(ProcessLookupError):
                     process.send_signal(number)
         return process.poll() is not None
@@ -144,7 +167,7 @@ def run_inside(keeper: Keeper, program: Sequence[str], caught: list[int]) -> int
     keeper.keep(ended, [ends])
     while not ended():  # somebody has detached us: the program goes on
         keeper.close()
-        select.select([ends], [], [])
+        select.select([ends], [], [], LOOKING)  # a signal alone does not end it (PEP 475)
     os.close(ends)
     keeper.keep(lambda: bool(caught) or not cgroups.populated(keeper.cgroup))
     code = process.returncode
@@ -162,6 +185,8 @@ def attach(persist: bool, flows: int, connect: bool, **target: Any) -> int:
     Ends with Ctrl-C, and takes everything back; with --persist by `udpkit fix detach`.
     """
     cgroup, namespace = chosen(**target)
+    with understood():
+        require_privilege()
     tells = in_background() if persist else -1
     from udpkit.fixes.cgroup import Keeper
 
@@ -183,10 +208,11 @@ def attach(persist: bool, flows: int, connect: bool, **target: Any) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def show(as_json: bool) -> int:
     """Show every fix of this host: its cgroup, since when, and what became of answers."""
+    from udpkit.fixes.cgroup import holder
     from udpkit.report import fixes as report
 
     with understood():
-        found = attached()
+        found = [(one, path, holder(one)) for one, path in attached()]
     if as_json:
         click.echo(json.dumps(report.document(found), indent=2))
     else:
@@ -201,9 +227,10 @@ def detach(**target: Any) -> int:
 
     Rules and tables that fixes have left whose process was killed are removed, too.
     """
-    from udpkit.fixes.cgroup import clear_left
+    from udpkit.fixes.cgroup import clear_left, holder
 
     with understood():
+        require_privilege()
         found = attached()
         none = "there is no fix on this host"
         if any(target.values()):
@@ -222,7 +249,8 @@ def detach(**target: Any) -> int:
         end = time.monotonic() + PATIENCE
         while any(other.slot == one.slot for other, _ in attached()):
             if time.monotonic() > end:
-                raise Failure(f"process {one.owner}, which holds the fix, does not end it: kill it", MISSING)
+                who = holder(one) or "of another PID namespace"
+                raise Failure(f"process {who}, which holds the fix, does not end it: kill it", MISSING)
             time.sleep(0.01)
         clear_left()
     say(f"detached from {path}")
@@ -274,12 +302,13 @@ def tell(keeper: Keeper) -> None:
 def understood() -> Iterator[None]:
     """What can go wrong, as one line. Raises Failure."""
     from udpkit.fixes.cgroup import AlreadyFixed, cgroups
+    from udpkit.fixes.cgroup.tables import NoIp
 
     try:
         yield
     except AlreadyFixed as error:
         raise Failure(str(error), USAGE) from error
-    except cgroups.NoCgroups as error:
+    except (cgroups.NoCgroups, NoIp) as error:
         raise Failure(f"{error}; {INSTEAD}", MISSING) from error
     except PermissionError as error:
         raise Failure(f"{why_forbidden(error)}; {INSTEAD}", MISSING) from error
@@ -296,29 +325,49 @@ NEEDED = {
     errno.EACCES: " (Linux 5.10 or later)",
 }
 """What a kernel lacks that answers so (bpf(2))."""
-CAPABILITIES = (12, 21, 39)
-"""CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_BPF (linux/capability.h)."""
+CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}
+"""Their bits (linux/capability.h). The second holds CAP_BPF, too (capabilities(7))."""
+TO_LOOK = {True: {"CAP_SYS_PTRACE": 19}, False: {"CAP_DAC_OVERRIDE": 1}}
+"""What opens files, by whether they are those of a process."""
+
+
+def require_privilege() -> None:
+    """Without the first much would work, and the rules be missing. Raises PermissionError."""
+    if lacking(CAPABILITIES):
+        raise PermissionError
+
+
+def lacking(capabilities: Mapping[str, int]) -> list[str]:
+    status = Path("/proc/self/status").read_text()
+    effective = int(status.partition("CapEff:")[2].split()[0], 16)
+    return [name for name, bit in capabilities.items() if not effective & 1 << bit]
 
 
 def why_forbidden(error: PermissionError) -> str:
-    status = Path("/proc/self/status").read_text()
-    effective = int(status.partition("CapEff:")[2].split()[0], 16)
-    if error.filename or not all(effective & 1 << bit for bit in CAPABILITIES):
-        return "fixing other programs takes root (CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN)"
+    takes = "fixing other programs takes root"
+    path = error.filename and os.fsdecode(error.filename)
+    if lacks := lacking(CAPABILITIES | (TO_LOOK[path.startswith("/proc/")] if path else {})):
+        return f"{takes}; missing: {', '.join(lacks)}"
+    if path:
+        return f"{takes}; {path}: {error.strerror}"
     if Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]:
-        return "fixing other programs takes root outside of user namespaces"
+        return f"{takes} outside of user namespaces"
     return "this kernel lets nobody load BPF programs: it is locked down (kernel_lockdown(7))"
 
 
 @contextmanager
 def signals() -> Iterator[list[int]]:
-    """The signals that would end us, as they come; handlers, unlike SIG_IGN, do not outlive execve(2)."""
+    """The signals that would end us, as they come, but for those that we were told to ignore (nohup(1)).
+
+    Handlers, unlike SIG_IGN, do not outlive execve(2).
+    """
     caught: list[int] = []
 
     def catch(number: int, _frame: FrameType | None) -> None:
         caught.append(number)
 
-    before = {one: signal.signal(one, catch) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    heard = [one for one in ENDING if signal.getsignal(one) is not signal.SIG_IGN]
+    before = {one: signal.signal(one, catch) for one in heard}
     try:
         yield caught
     finally:
@@ -331,6 +380,10 @@ def in_background() -> int:
 
     Returns a descriptor, to tell that it is ready: `ready`.
     """
+    # Nothing of ours may have the number of a standard stream that was closed: `ready` takes those.
+    while (taken := os.open(os.devnull, os.O_RDWR)) < STREAMS:
+        pass
+    os.close(taken)
     waits, tells = os.pipe()
     if child := os.fork():
         os.close(tells)
@@ -343,8 +396,11 @@ def in_background() -> int:
 
 
 def ready(tells: int) -> None:
+    """Nobody waits for us any more, nor for what we have open."""
+    os.chdir("/")
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for stream in range(STREAMS):
+        os.dup2(nothing, stream)
+    os.close(nothing)
     os.write(tells, b"1")
     os.close(tells)
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for stream in (sys.stdin, sys.stdout, sys.stderr):
-        os.dup2(nothing, stream.fileno())

@@ -173,7 +173,7 @@ def of_finding(finding: Finding, where: Mapping[str, object], no_attach: str) ->
 
 def why_no_attach() -> str:
     """Why eBPF cannot be attached here; empty if nothing speaks against it."""
-    from udpkit.cli.fix import CAPABILITIES, why_forbidden
+    from udpkit.cli.fix import CAPABILITIES, lacking, why_forbidden
     from udpkit.fixes.cgroup import cgroups
 
     major, minor = (int("".join(filter(str.isdigit, one))) for one in os.uname().release.split(".")[:2])
@@ -183,10 +183,8 @@ def why_no_attach() -> str:
         cgroups.mount()
     except OSError as error:
         return str(error)
-    status = Path("/proc/self/status").read_text()
-    effective = int(status.partition("CapEff:")[2].split()[0], 16)
     outside = Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]
-    if outside or not all(effective & 1 << bit for bit in CAPABILITIES):
+    if outside or lacking(CAPABILITIES):
         return why_forbidden(PermissionError())
     return ""
 

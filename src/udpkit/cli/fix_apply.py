@@ -112,7 +112,7 @@ def apply(
         if not fix.commands:
             return show_advice(name, fix, next(iter(candidates.values())))
         if not dry_run:
-            require_privilege()
+            require_privilege("; --dry-run prints what to do")
         return on_host(namespace, lambda: _apply(name, fix, candidates, namespace, dry_run=dry_run))
 
 
@@ -311,10 +311,10 @@ def show_advice(name: str, fix: Fix, finding: Finding) -> int:
     return OK
 
 
-def require_privilege() -> None:
+def require_privilege(instead: str = "") -> None:
     status = Path("/proc/self/status").read_text()
     if not int(status.partition("CapEff:")[2].split()[0], 16) & 1 << CAP_NET_ADMIN:
-        raise Failure("changing this host takes root (CAP_NET_ADMIN); --dry-run prints what to do", MISSING)
+        raise Failure(f"changing this host takes root (CAP_NET_ADMIN){instead}", MISSING)
 
 
 def on_host(namespace: Namespace, look: Callable[[], T]) -> T:

@@ -162,9 +162,14 @@ def apply(made: Plan, place: str) -> Record | None:
 
 def undo(record: Record) -> list[str]:
     """Take back what was noted; returns what failed. Then the note stays. To be called locked."""
-    # One that was ended in the middle has steps that were never taken.
-    left = _take_back(record.steps, record, partly=not record.complete)
-    if not left:
+    # One that was ended in the middle has steps that were never taken; this may be, too, and be repeated.
+    was_complete, record.complete = record.complete, False
+    records.write(record)
+    left = _take_back(record.steps, record, partly=not was_complete)
+    if left:
+        record.complete = was_complete
+        records.write(record)
+    else:
         records.forget(record)
         for other in records.read(record.namespace):  # it may be using a table that we have made
             if set(record.tables) - set(other.tables):

@@ -14,6 +14,8 @@ import msgspec
 FOLDER = Path("/run/udpkit")
 SO_NETNS_COOKIE = 71
 """asm-generic/socket.h; a number that no other namespace gets before a reboot (Linux 5.14)."""
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+"""It has another content after each reboot, which /run in a container may outlive (random(4))."""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -54,10 +56,11 @@ class Record(msgspec.Struct, kw_only=True):
 
 
 def namespace_key() -> str:
-    """What tells the calling thread's network namespace from all others."""
+    """What tells the calling thread's network namespace from all others, of earlier boots as well."""
+    boot = BOOT.read_text().strip()
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as any_socket:
-        return any_socket.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8)[::-1].hex()
-    return f"inode-{Path('/proc/thread-self/ns/net').stat().st_ino}"
+        return f"{boot}-{any_socket.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8)[::-1].hex()}"
+    return f"{boot}-inode-{Path('/proc/thread-self/ns/net').stat().st_ino}"
 
 
 @contextmanager

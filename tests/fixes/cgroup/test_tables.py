@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udpkit.fixes.cgroup.addresses import lost
+from udpkit.fixes.cgroup.addresses import changes_of
 from udpkit.fixes.cgroup.tables import filling, split
 
 ROUTES = {
@@ -46,26 +46,33 @@ def test_routers_come_after_the_networks_that_they_are_in_and_refusals_have_no_s
     ]
 
 
-def message(kind: int, *attributes: tuple[int, bytes]) -> bytes:
-    body = bytes(8) + b"".join(
-        struct.pack("=HH", 4 + len(value), number) + value + bytes(-len(value) % 4)
-        for number, value in attributes
+def message(kind: int, *attributes: tuple[int, bytes], flags: int = 0) -> bytes:
+    body = (
+        bytes([0, 0, flags])
+        + bytes(5)
+        + b"".join(
+            struct.pack("=HH", 4 + len(value), number) + value + bytes(-len(value) % 4)
+            for number, value in attributes
+        )
     )
     return struct.pack("=IHHII", 16 + len(body), kind, 0, 0, 0) + body
 
 
 @given(st.binary(max_size=40))
-def test_addresses_that_have_gone_are_told(tail: bytes) -> None:
+def test_addresses_that_have_come_and_gone_are_told(tail: bytes) -> None:
     four, six = ip_address("192.0.2.1"), ip_address("fd00::1")
     news = (
-        message(20, (2, four.packed))
+        message(24, (2, four.packed))
+        + message(20, (2, four.packed))
+        + message(20, (1, six.packed), flags=0x40)  # which others may have (RFC 4862, 5.4)
         + message(21, (1, bytes(4)), (2, four.packed), (3, b"eth0\0"))
         + message(21, (1, six.packed))
     )
-    assert [*lost(news)] == [(four, 32), (six, 128)]
-    assert [*lost(news + tail)][:2] == [(four, 32), (six, 128)]
+    told = [((four, 32), True), ((four, 32), False), ((six, 128), False)]
+    assert [*changes_of(news)] == told
+    assert [*changes_of(news + tail)][:3] == told
 
 
 @given(st.binary(max_size=200))
 def test_no_message_is_too_strange(news: bytes) -> None:
-    assert len([*lost(news)]) <= len(news) // 24
+    assert len([*changes_of(news)]) <= len(news) // 24

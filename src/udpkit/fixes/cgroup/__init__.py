@@ -12,6 +12,6 @@ instance, which is a number by chance. So whoever looks can tell whose they are,
 killed has left: its instance is not among those that are loaded. Nothing is kept in files.
 """
 
-from udpkit.fixes.cgroup.keeper import AlreadyFixed, Keeper, clear_left
+from udpkit.fixes.cgroup.keeper import AlreadyFixed, Keeper, clear_left, holder
 
-__all__ = ["AlreadyFixed", "Keeper", "clear_left"]
+__all__ = ["AlreadyFixed", "Keeper", "clear_left", "holder"]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import socket
 import struct
-from collections.abc import Container, Iterator
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping
 from contextlib import suppress
 from ipaddress import ip_address
 
@@ -19,8 +21,10 @@ from udpkit.fixes.cgroup.tables import Network, Tables
 
 MARKS = 255
 """Addresses of a namespace that can have a mark."""
-MOST_ROUTES = 1024
-"""In the main table, of each family; with more there are no marks: each address would need its copy."""
+MOST_COPIES = 4096
+"""Of routes, for each family; with more there are no marks. So many take ip(8) about a second."""
+MOST_LOCAL = 8192
+"""Local addresses and networks of a namespace that are told; the programs have room for 65536 of all."""
 GROUPS = 0x10 | 0x40 | 0x100 | 0x400
 """Addresses and routes, of IPv4 and IPv6 (linux/rtnetlink.h, RTMGRP_*)."""
 SO_NETNS_COOKIE = 71
@@ -28,9 +32,11 @@ SO_NETNS_COOKIE = 71
 HEADER = struct.Struct("=IH10x")
 """Length and type of a message (linux/netlink.h)."""
 ADDRESS_HEADER = 8
-"""Bytes of struct ifaddrmsg (linux/if_addr.h)."""
+"""Bytes of struct ifaddrmsg (linux/if_addr.h); its third are flags."""
+NOT_YET = 0x40 | 0x08
+"""IFA_F_TENTATIVE, IFA_F_DADFAILED."""
 ATTRIBUTE = struct.Struct("=HH")
-RTM_DELADDR, IFA_ADDRESS, IFA_LOCAL = 21, 1, 2
+RTM_NEWADDR, RTM_DELADDR, IFA_ADDRESS, IFA_LOCAL = 20, 21, 1, 2
 
 
 class Addresses:
@@ -52,6 +58,7 @@ class Addresses:
             os.close(self._descriptor)
             raise
         self._told: dict[Network, int] = {}
+        self._links: Counter[Network] = Counter()
         self._numbers: dict[Address, int] = {}
         self.behind = False
         """Whether the last `follow` has failed."""
@@ -75,7 +82,7 @@ class Addresses:
         return self.news.fileno()
 
     def hear(self) -> None:
-        """Take in what has come. What has gone is no source from now on; `follow` does the rest."""
+        """Take in the news. What has gone is no source any more, what has come is; `follow` does the rest."""
         while True:
             try:
                 news = self.news.recv(1 << 16)
@@ -85,9 +92,17 @@ class Addresses:
                 if error.errno != errno.ENOBUFS:
                     raise
                 continue
-            gone = [network for network in lost(news) if self._told.pop(network, None) is not None]
-            if gone:
-                self._fix.tell([], [(self._scope, *network) for network in gone])
+            for network, is_there in changes_of(news):
+                if not is_there:
+                    self._links[network] -= 1
+                if is_there and network not in self._told and len(self._told) < MOST_LOCAL:
+                    mark = self._mark(network, self._numbers)
+                    with suppress(OSError):  # there is no more room
+                        self._fix.tell([((self._scope, *network), mark)], [])
+                        self._told[network], self._links[network] = mark, 1
+                elif network in self._told and self._links[network] <= 0:
+                    self._fix.tell([], [(self._scope, *network)])
+                    del self._told[network]
 
     def follow(self, instances: Container[int] = range(1 << 16)) -> None:
         """Bring the programs, the rules and the tables into step with the namespace. Raises OSError.
@@ -99,8 +114,10 @@ class Addresses:
         self.behind = False
 
     def close(self) -> None:
-        """Remove the rules and tables."""
+        """Remove the rules and tables; no address is a source any more."""
         self.news.close()
+        with suppress(OSError):  # the programs may be gone
+            self._fix.tell([], [(self._scope, *network) for network in self._told])
         with suppress(OSError):
             inside(self.namespace, self._clear)
         os.close(self._descriptor)
@@ -110,13 +127,11 @@ class Addresses:
         numbers: dict[Address, int] = {}
         for version, found in every.items():
             numbers |= self._number(version, found)
-        local = {
-            (address, bits): self._fix.mark(numbers[address])
-            if bits == address.max_prefixlen and address in numbers
-            else 0
-            for found in every.values()
-            for address, bits in found.local
-        }
+        self._links = every[4].local + every[6].local
+        if len(self._links) > MOST_LOCAL:
+            self.sentence = f"{len(self._links)} local addresses: only {MOST_LOCAL} are known to programs"
+            self._links = Counter(dict(itertools.islice(self._links.items(), MOST_LOCAL)))
+        local = {network: self._mark(network, numbers) for network in self._links}
         changes = {
             version: self._changes(version, found, numbers, instances) for version, found in every.items()
         }
@@ -133,6 +148,10 @@ class Addresses:
         for version, (_, removed) in changes.items():
             tables.batch(version, removed)
 
+    def _mark(self, network: Network, numbers: Mapping[Address, int]) -> int:
+        address, bits = network
+        return self._fix.mark(numbers[address]) if bits == address.max_prefixlen and address in numbers else 0
+
     def _number(self, version: int, found: Tables) -> dict[Address, int]:
         """A number for each address that can be the `src` of a route, if there is more than one."""
         candidates = sorted(
@@ -146,9 +165,10 @@ class Addresses:
         )
         if not self._connect:
             return {}
-        if len(found.main) > MOST_ROUTES:
+        if len(found.main) * len(candidates) > MOST_COPIES:
             self.sentence = (
-                f"more than {MOST_ROUTES} routes: programs that connect() their socket stay as they are"
+                f"{len(found.main)} routes for each of {len(candidates)} addresses are too many: "
+                "programs that connect() their socket stay as they are"
             )
             candidates = []
         for address in [one for one in self._numbers if one.version == version and one not in candidates]:
@@ -224,15 +244,17 @@ def alone(address: Address, found: Tables) -> bool:
     return all(not (found.own[address] & devices) for other, devices in found.own.items() if other != address)
 
 
-def lost(news: bytes) -> Iterator[Network]:
-    """The addresses that messages of rtnetlink(7) say have gone."""
+def changes_of(news: bytes) -> Iterator[tuple[Network, bool]]:
+    """The addresses that messages of rtnetlink(7) are about, and whether each is there from now on."""
     while len(news) >= HEADER.size:
         size, kind = HEADER.unpack_from(news)
-        if kind == RTM_DELADDR:
-            attributes = dict(attributes_of(news[HEADER.size + ADDRESS_HEADER : size]))
+        if kind in (RTM_NEWADDR, RTM_DELADDR):
+            message = news[HEADER.size : size]
+            attributes = dict(attributes_of(message[ADDRESS_HEADER:]))
             address = attributes.get(IFA_LOCAL) or attributes.get(IFA_ADDRESS) or b""
-            if len(address) in (4, 16):
-                yield ip_address(address), 8 * len(address)
+            is_there = kind == RTM_NEWADDR
+            if len(address) in (4, 16) and not (is_there and message[2] & NOT_YET):
+                yield (ip_address(address), 8 * len(address)), is_there
         news = news[max(-size % 4 + size, HEADER.size) :]
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 PREFIX = "udpkit-"
 """Our own cgroups are called so, with the number of the process that made them."""
-
-
 MANAGED = (".service", ".scope")
 """Below a cgroup that is called so, another manager than the host's has its units."""
+LOCK = Path("/run/udpkit/cgroups.lock")
 
 
 class NoCgroups(OSError):
@@ -80,10 +79,10 @@ def of_unit(unit: str) -> Path:
 def by_path(path: str) -> Path:
     """A cgroup as a folder, or as /proc/PID/cgroup names it. Raises LookupError, NoCgroups."""
     root = mount()
-    for candidate in (Path(path), root / path.lstrip("/")):
-        if (candidate / "cgroup.procs").exists():
-            return candidate
-    raise LookupError(f"there is no cgroup {path}")
+    for candidate in (Path(path).resolve(), (root / path.lstrip("/")).resolve()):
+        if candidate.is_relative_to(root.resolve()) and (candidate / "cgroup.procs").exists():
+            return root / candidate.relative_to(root.resolve())
+    raise LookupError(f"there is no cgroup {path} below {root}")
 
 
 def names_of(inodes: set[int]) -> dict[int, Path]:
@@ -126,29 +125,61 @@ def populated(cgroup: Path) -> bool:
         return False
 
 
+@contextmanager
+def events(cgroup: Path) -> Iterator[set[int]]:
+    """A descriptor with POLLPRI when the first process has come or the last one has ended: see `has_come`.
+
+    None for the cgroup above all others, which is never empty.
+    """
+    with ExitStack() as opened:
+        descriptors = set()
+        with suppress(OSError):
+            descriptors.add(opened.enter_context((cgroup / "cgroup.events").open("rb")).fileno())
+        yield descriptors
+
+
+def has_come(descriptors: Iterable[int]) -> bool:
+    """Whether there are processes, by descriptors of `events`, which wait for the next news from then on."""
+    for descriptor in descriptors:
+        with suppress(OSError):
+            return b"populated 1" in os.pread(descriptor, 4096, 0)
+    return False
+
+
 def make() -> Path:
-    """A new cgroup below that of this process. Raises OSError."""
+    """A new cgroup below that of this process. Raises NoCgroups, OSError."""
     # In PID namespaces, of which each lab is one, several processes have the number that os.getpid() tells.
     path = of_process("self") / f"{PREFIX}{Path('/proc/self').readlink().name}"
     path.mkdir()
+    if (path / "cgroup.type").read_text().startswith("domain invalid"):
+        path.rmdir()
+        raise NoCgroups(f"{path.parent} has threads of one program (cgroups(7)): others are to be elsewhere")
     return path
 
 
 def sweep(kept: set[int]) -> None:
     """Remove cgroups of ours in which nobody is; not those with these inodes, nor of processes that live."""
-    for folder, names, _ in os.walk(mount()):
-        for name in names:
-            if name.startswith(PREFIX):
-                path, maker = Path(folder) / name, Path("/proc") / name.removeprefix(PREFIX)
-                with suppress(OSError):  # it is not empty
-                    if path.stat().st_ino not in kept and not maker.exists():
-                        path.rmdir()
+    for folder, _, _ in os.walk(mount(), topdown=False):  # one may be in another
+        path = Path(folder)
+        if path.name.startswith(PREFIX) and not alive(path.name.removeprefix(PREFIX)):
+            with suppress(OSError):  # it is not empty
+                if path.stat().st_ino not in kept:
+                    path.rmdir()
+
+
+def alive(pid: int | str) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
 
 
 @contextmanager
 def locked() -> Iterator[None]:
-    """One at a time, of all that attach or detach on this host. Raises NoCgroups."""
-    descriptor = os.open(mount(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """One at a time, of all that attach or detach on this host. Raises OSError."""
+    # Where only root can wait: whoever may open what is locked can keep all others from it for ever.
+    LOCK.parent.mkdir(mode=0o700, exist_ok=True)
+    descriptor = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

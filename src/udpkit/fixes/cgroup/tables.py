@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ PREFERENCE = 32765
 """Of our rules: the last before the main table, so that rules of others decide where a datagram goes."""
 PATIENCE = 20
 """Seconds that ip(8) has."""
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ENDING = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
 FAMILIES = {4: "-4", 6: "-6"}
 
 TABLES = 0x75000000
@@ -37,11 +38,16 @@ Network = tuple[Address, int]
 """Local addresses: the first, and the bits of the prefix."""
 
 
+class NoIp(OSError):
+    """ip(8) does not do what it should."""
+
+
 @dataclass(slots=True)
 class Tables:
     """What a namespace has, of one family. Routes are ip(8)'s words without `src`, `table` and `proto`."""
 
-    local: set[Network] = field(default_factory=set)
+    local: Counter[Network] = field(default_factory=Counter)
+    """On how many interfaces each is."""
     main: set[str] = field(default_factory=set)
     links: dict[str, str] = field(default_factory=dict)
     """By interface the route to its link-local neighbors."""
@@ -64,9 +70,11 @@ def instance_of(table: int) -> int:
 
 
 def look(version: int) -> Tables:
-    """What there is now. Raises OSError."""
+    """What there is now. Raises NoIp."""
     found = Tables()
     asked = ip(FAMILIES[version], "-o", "-batch", "-", lines=["route show table all", "rule show"])
+    if not asked and version == 4:  # which every namespace has, and the ip of BusyBox does not tell so
+        raise NoIp("ip tells no routes and rules: that of iproute2 is needed")
     for line in asked.splitlines():
         if match := RULE.match(line):
             if ours := OURS.search(line, match.end()):
@@ -75,10 +83,11 @@ def look(version: int) -> Tables:
         words = line.replace("\\", " ").split()
         kind = words[0] if words[0] in KINDS else "unicast"
         table, is_ours, route = split(words)
-        if kind == "local" and len(words) > 1:
+        # Where others lead to us, for transparent proxies, are addresses that the kernel takes as no source.
+        if kind == "local" and len(words) > 1 and (table == "local" or "proto kernel" in line):
             with suppress(ValueError):
                 network = ip_network(words[1])
-                found.local.add((network.network_address, network.prefixlen))
+                found.local[network.network_address, network.prefixlen] += 1
                 if is_link_local(network.network_address):
                     found.own.setdefault(network.network_address, set()).add(device(words))
         elif kind not in {"unicast", *REFUSALS}:
@@ -148,7 +157,7 @@ def batch(version: int, lines: list[str]) -> None:
 
 
 def ip(*arguments: str, lines: Iterable[str] = ()) -> str:
-    """What ip(8) prints. Raises OSError."""
+    """What ip(8) prints. Raises FileNotFoundError, NoIp."""
     # Ctrl-C and the like are for its whole group: they would end it while it removes what is ours. A session
     # of its own helps only once it has that; until then it is our mask that it has.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
@@ -165,9 +174,9 @@ def ip(*arguments: str, lines: Iterable[str] = ()) -> str:
             env={**os.environ, "LC_ALL": "C"},
         )
     except subprocess.TimeoutExpired as error:
-        raise OSError(f"ip did not answer in {PATIENCE} s") from error
+        raise NoIp(f"ip did not answer in {PATIENCE} s") from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     if done.returncode < 0:
-        raise OSError(f"ip was ended by signal {-done.returncode}")
+        raise NoIp(f"ip was ended by signal {-done.returncode}")
     return done.stdout
