@@ -151,6 +151,16 @@ def test_what_is_missing_or_fails_is_named(lab: Lab) -> None:
         a.ip("route add default via 192.0.2.9")
     with pytest.raises(CommandFailed, match=r"^a: sysctl net\.no\.such=1: No such file"):
         a.sysctl("net.no.such", 1)
+    with pytest.raises(CommandFailed, match=r"1: File name too long$"):
+        a.sysctl(60_000 * "é", 1)
+
+
+def test_what_the_kernel_does_not_run_is_named(lab: Lab, tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text("echo hello\n")
+    program.chmod(0o755)
+    with pytest.raises(CommandFailed, match=r"/program cannot be run: Exec format error$"):
+        lab.host("a").run(str(program))
 
 
 def test_waiting_tells_what_did_not_happen(lab: Lab) -> None:

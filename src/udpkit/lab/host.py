@@ -86,7 +86,7 @@ class Host:
         return socket.socket(fileno=descriptor)
 
     def run(self, *argv: str) -> Program:
-        """Start a program. It ends with the lab at the latest. Raises ProgramMissing."""
+        """Start a program. It ends with the lab at the latest. Raises ProgramMissing, CommandFailed."""
         program = Program(self._control, self._number, argv)
         self._open.append(program)
         return program
@@ -94,17 +94,14 @@ class Host:
     def attached(self, *argv: str) -> int:
         """Run a program with our own standard input, output and errors, to its end; answers its exit status.
 
-        Raises ProgramMissing.
+        Raises ProgramMissing, CommandFailed.
         """
-        try:
-            answer, [ends] = self._control.ask("spawn", 0, 1, 2, host=self._number, argv=list(argv))
-        except FileNotFoundError as error:
-            raise ProgramMissing(argv[0]) from error
+        pid, ends = self._control.spawn(self._number, argv, 0, 1, 2)
         try:
             select.select([ends], [], [])
         finally:
             os.close(ends)
-        status: int = self._control.ask("status", pid=answer["pid"])[0]["status"]
+        status: int = self._control.ask("status", pid=pid)[0]["status"]
         return status
 
     def capture(self, interface: str) -> Capture:
@@ -168,7 +165,7 @@ class Host:
         return descriptor
 
     def fed(self, text: str, *argv: str, timeout: float = 10) -> Program:
-        """Run a program with `text` as its input, to its end. Raises ProgramMissing and TimedOut."""
+        """Run a program with `text` as its input, to its end. Raises as `run`, and TimedOut."""
         program = Program(self._control, self._number, argv)
         try:
             program.type(text.encode())
