@@ -738,6 +738,7 @@ def test_what_is_missing_is_named(inside: list[str], says: str) -> None:
         (["attach", "--pid", "4194304"], "there is no process 4194304"),
         (["attach", "--unit", "no-such"], "no unit called no-such has a cgroup"),
         (["attach", "--cgroup", "no-such"], "there is no cgroup no-such"),
+        (["detach", "--cgroup", ""], "one of --pid, --container, --unit, --cgroup and --all is needed; see"),
     ],
 )
 def test_what_is_not_there_is_named(arguments: list[str], says: str) -> None:

@@ -101,7 +101,9 @@ def look_into_all() -> list[Look]:
 
 
 def choose(netns: str | None, pid: int | None, container: str | None) -> Namespace:
-    """The namespace that was asked for. Raises Failure."""
+    """The namespace that was asked for. Raises Failure, UsageError."""
+    if sum(one is not None for one in (netns, pid, container)) > 1:
+        raise click.UsageError("--netns, --pid and --container exclude each other")
     try:
         if netns is not None:
             return namespaces.by_name(netns)

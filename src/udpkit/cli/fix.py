@@ -206,7 +206,7 @@ def detach(**target: Any) -> int:
     with understood():
         found = attached()
         none = "there is no fix on this host"
-        if any(target.values()):
+        if any(value not in (None, False) for value in target.values()):
             wanted = chosen(**target)[0]
             found = [(one, path) for one, path in found if path == wanted]
             none = f"{wanted} has no fix"

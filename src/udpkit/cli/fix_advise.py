@@ -72,8 +72,6 @@ def advise(
                 2 no such process, container or namespace, or no finding in the file
                 5 no permission to look or to make hosts · 130 interrupted
     """
-    if sum(one is not None for one in (netns, pid, container)) > 1:
-        raise click.UsageError("--netns, --pid and --container exclude each other")
     where = {"netns": netns, "pid": pid, "container": container}
     with understood():
         namespace = choose(netns, pid, container)

@@ -51,8 +51,6 @@ def mirror(
                 5 no permission to look or to make hosts, or a missing program
                 with PROGRAM: its own
     """
-    if sum(one is not None for one in (netns, pid, container)) > 1:
-        raise click.UsageError("--netns, --pid and --container exclude each other")
     if program and as_json:
         raise click.UsageError("--json shows the copy; it cannot run a program as well")
     if on is not None and not program:

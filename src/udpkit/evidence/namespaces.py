@@ -73,7 +73,7 @@ def own() -> Namespace:
 
 def by_name(name: str) -> Namespace:
     """One that `ip netns` named, or a path to one. Raises OSError."""
-    path = name if "/" in name else str(NAMED / name)
+    path = str(NAMED / name) if name and "/" not in name else name
     os.stat(path)  # noqa: PTH116
     return Namespace(name, path)
 
