@@ -19,8 +19,9 @@ from fixes.cgroup.conftest import AS_ROOT, Inside, alone, as_root, cgroup
 from sockets.serving import wait_for_addresses
 
 from cli.command import TIMEOUT, UDPKIT, environment, udpkit
+from udpkit.cli import fix as fix_verb
 from udpkit.evidence.programs import find
-from udpkit.fixes.cgroup import cgroups
+from udpkit.fixes.cgroup import Keeper, cgroups
 from udpkit.lab import Host, Lab, Program, TimedOut, wait_until
 
 __all__ = ["alone", "cgroup"]
@@ -704,6 +705,16 @@ def test_without_privilege_it_says_so_and_touches_nothing(arguments: list[str]) 
     assert run.stderr.startswith("udpkit: fixing other programs takes root")
     assert run.stderr.count("\n") == 1
     assert sorted(cgroups.mount().iterdir()) == before
+
+
+@as_root
+def test_a_fix_that_ends_just_before_it_is_asked_to_is_detached(
+    cgroup: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Keeper(cgroup):
+        [ended] = [one for one in fix_verb.attached() if one[1] == cgroup]
+    monkeypatch.setattr(fix_verb, "attached", lambda: [ended])
+    assert fix_verb.verb.main(["detach"], standalone_mode=False) == 0
 
 
 @as_root

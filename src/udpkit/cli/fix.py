@@ -218,9 +218,10 @@ def detach(**target: Any) -> int:
         if len(found) > 1:
             raise click.UsageError(f"there are {len(found)}: say which; see udpkit fix list")
         [(one, path)] = found
-        one.ask_to_leave()
+        with suppress(FileNotFoundError):  # it has just ended by itself
+            one.ask_to_leave()
         end = time.monotonic() + PATIENCE
-        while any(other.slot == one.slot for other, _ in attached()):
+        while is_loaded(one):
             if time.monotonic() > end:
                 raise Failure(f"process {one.owner}, which holds the fix, does not end it: kill it", MISSING)
             time.sleep(0.01)
@@ -237,6 +238,13 @@ def attached() -> list[tuple[LoadedFix, Path | None]]:
     found = [one for one in _native.loaded_fixes() if one.cgroup]
     paths = cgroups.names_of({one.cgroup for one in found}) if found else {}
     return [(one, paths.get(one.cgroup)) for one in found]
+
+
+def is_loaded(fix: LoadedFix) -> bool:
+    """Whether it is still there; another one may have its slot by now. Raises OSError."""
+    from udpkit import _native
+
+    return any((one.slot, one.instance) == (fix.slot, fix.instance) for one in _native.loaded_fixes())
 
 
 def chosen(
