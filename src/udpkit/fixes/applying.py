@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
 from udpkit.diagnosis import Finding
-from udpkit.evidence.programs import SEARCH_PATH
+from udpkit.evidence.programs import NOT_FOUND, SEARCH_PATH
 from udpkit.evidence.routes import local_addresses
 from udpkit.facts import Endpoint
 from udpkit.fixes import records
@@ -30,7 +30,6 @@ PATIENCE = 20
 BROADCAST = IPv4Address("255.255.255.255")
 FIREWALL = {f"{family} {table}" for family in ("ip", "ip6") for table in ("nat", "raw")}
 """Tables of nftables that iptables makes for us where there are none."""
-NOT_FOUND = re.compile(r"([^:\s]+): (?:command )?not found$", re.MULTILINE)
 
 
 class Failed(Exception):

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
 
+from udpkit.evidence.namespaces import cookie
+
 FOLDER = Path("/run/udpkit")
-SO_NETNS_COOKIE = 71
-"""asm-generic/socket.h; a number that no other namespace gets before a reboot (Linux 5.14)."""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -55,8 +54,8 @@ class Record(msgspec.Struct, kw_only=True):
 
 def namespace_key() -> str:
     """What tells the calling thread's network namespace from all others."""
-    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as any_socket:
-        return any_socket.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8)[::-1].hex()
+    with suppress(OSError):  # before Linux 5.14
+        return f"{cookie():016x}"
     return f"inode-{Path('/proc/thread-self/ns/net').stat().st_ino}"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import select
 import shlex
 import socket
@@ -11,15 +10,13 @@ import time
 from dataclasses import replace
 
 from udpkit.evidence import proc_net_udp, proc_net_waiting_ports, socket_owners
+from udpkit.evidence.programs import NOT_FOUND
 from udpkit.facts import SocketEntry, SocketTable
 from udpkit.lab.capture import Capture
 from udpkit.lab.control import Control, why_unavailable
 from udpkit.lab.errors import CommandFailed, LabError, LabUnavailable, ProgramMissing
 from udpkit.lab.program import Program
 from udpkit.lab.waiting import wait_until
-
-NOT_FOUND = re.compile(r"([^:\s]+): (?:command )?not found$")
-"""What a shell says of a program that is missing."""
 
 
 class Host:
