@@ -22,6 +22,8 @@ from udpkit.report.topology import topology
 
 OUTCOMES = {"works": "green", "fails": "red"}
 RESULTS = {"pass": "green", "fail": "bold red", "skip": "yellow"}
+ENDED = {"pass": "as expected", "fail": "NOT as expected", "skip": "skipped"}
+"""What a result is called."""
 ARROW = 30
 """Columns between the two ends of a message, at least."""
 
@@ -80,9 +82,8 @@ def show_result(out: Console, result: Result) -> None:
 
 def show_outcome(out: Console, result: Result) -> None:
     """One line: how the experiment ended, and why."""
-    words = {"pass": "as expected", "fail": "NOT as expected", "skip": "skipped"}
     line = Text.assemble(
-        (printable(f"{result.experiment.name}: {words[result.result]}"), RESULTS[result.result]),
+        (printable(f"{result.experiment.name}: {ENDED[result.result]}"), RESULTS[result.result]),
         f" ({result.seconds:.1f} s)",
         f": {printable(result.reason)}" if result.reason else "",
     )
