@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from udpkit.cli import say
-from udpkit.cli.check import choose, complete_netns
+from udpkit.cli.check import cannot_look, choose, complete_netns
 from udpkit.cli.exits import FINDINGS, MISSING, OK, USAGE, Failure
 from udpkit.evidence.programs import find
 
@@ -348,5 +348,4 @@ def understood() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        raise Failure(f"{where}{error.strerror or error}: this takes root", MISSING) from error
+        raise cannot_look(error, error.filename or "") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -87,6 +88,8 @@ def by_name(name: str) -> Namespace:
     """One that `ip netns` named, or a path to one. Raises OSError."""
     path = str(NAMED / name) if name and "/" not in name else name
     os.stat(path)  # noqa: PTH116
+    if not _inode(path):  # nor is it opened then: that of a FIFO would wait
+        raise OSError(errno.EINVAL, "it is no network namespace", path)
     return Namespace(name, path)
 
 
