@@ -15,6 +15,7 @@ import click
 from udpkit.cli import say
 from udpkit.cli.check import cannot_look, choose, complete_netns
 from udpkit.cli.exits import FINDINGS, MISSING, OK, USAGE, Failure
+from udpkit.evidence import privilege
 from udpkit.evidence.programs import find
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
-CAP_NET_ADMIN = 12
 MOST_SHOWN = 5
 """Findings that are told apart, where one has to be chosen."""
 
@@ -317,8 +317,7 @@ def show_advice(name: str, fix: Fix, finding: Finding) -> int:
 
 
 def require_privilege() -> None:
-    status = Path("/proc/self/status").read_text()
-    if not int(status.partition("CapEff:")[2].split()[0], 16) & 1 << CAP_NET_ADMIN:
+    if privilege.lacking("CAP_NET_ADMIN"):
         raise Failure("changing this host takes root (CAP_NET_ADMIN); --dry-run prints what to do", MISSING)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from udpkit.evidence import privilege
 from udpkit.lab.commands import PROGRAMS
 from udpkit.lab.host import Host
 from udpkit.lab.program import Program
@@ -18,7 +19,6 @@ AGAIN = [
     *("unshare", "--ipc"),
     *(sys.executable, "-I", "-S", str(PROGRAMS / "again.py")),
 ]
-CAP_SYS_ADMIN = 1 << 21  # linux/capability.h
 MOST_MOUNTS = 200
 LARGEST = 1 << 17
 """Bytes of a command line or an environment."""
@@ -52,7 +52,6 @@ def remember(pid: int) -> Remembered:
     if not argv or exe.endswith(" (deleted)"):
         raise FileNotFoundError(2, "its program is not there any more", exe)
     elsewhere = os.readlink(process / "ns/mnt") != os.readlink("/proc/self/ns/mnt")  # noqa: PTH115
-    outside = Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
     return Remembered(
         argv=argv,
         environ=_strings(process / "environ"),
@@ -63,9 +62,9 @@ def remember(pid: int) -> Remembered:
         uid=int(status["Uid"].split()[1]),
         gid=int(status["Gid"].split()[1]),
         groups=[int(group) for group in status["Groups"].split()],
-        real_root=outside
+        real_root=privilege.is_in_first_user_namespace()
         and os.geteuid() == 0
-        and bool(int(_status(Path("/proc/self"))["CapEff"], 16) & CAP_SYS_ADMIN),
+        and not privilege.lacking("CAP_SYS_ADMIN"),
     )
 
 
