@@ -11,7 +11,7 @@ import re
 import shlex
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
@@ -19,7 +19,7 @@ from ipaddress import IPv4Address
 from udpkit.diagnosis import Finding
 from udpkit.evidence.programs import NOT_FOUND, SEARCH_PATH
 from udpkit.evidence.routes import local_addresses
-from udpkit.facts import Endpoint
+from udpkit.facts import Address, Endpoint
 from udpkit.fixes import records
 from udpkit.fixes.fix import Fix, fill, values
 from udpkit.fixes.records import Record, Step
@@ -60,17 +60,7 @@ def plan(fix_id: str, fix: Fix, finding: Finding) -> Plan:
     known = values(finding, own)
     if finding.client is None:
         del known["client"]
-    ends = {"address": finding.server, "actual": finding.actual or finding.server}
-    for name in fix.local:
-        of_host = ends[name]
-        if of_host and of_host.address not in own:
-            raise Elsewhere(f"{of_host.address} is no address of this host: apply it where the server is")
-    client = finding.client.address if isinstance(finding.client, Endpoint) else None
-    if client and (client in own or client.is_unspecified or client == BROADCAST):
-        raise BadFinding(f"{client} is no client of this host's: its answers go nowhere by a route")
-    for end in (finding.server, finding.client, finding.actual):
-        if isinstance(end, Endpoint) and (end.address.is_link_local or end.address.is_multicast):
-            raise BadFinding(f"{end.address}: this fix knows neither link-local addresses nor groups")
+    _check_ends(fix, finding, own)
     try:
         for name, line in fix.remembers.items():
             known[name] = _words(_answer(fill(line, known)))
@@ -100,6 +90,21 @@ def plan(fix_id: str, fix: Fix, finding: Finding) -> Plan:
         raise BadFinding(f"the finding does not tell the {str(error.args[0]).replace('_', ' ')}") from error
     made.done.extend(step for step in steps if (not made.before[step.asks] if step.gone else in_place(step)))
     return made
+
+
+def _check_ends(fix: Fix, finding: Finding, own: Container[Address]) -> None:
+    """Raises BadFinding for ends that this fix, or this host, has nothing to do with."""
+    ends = {"address": finding.server, "actual": finding.actual or finding.server}
+    for name in fix.local:
+        of_host = ends[name]
+        if of_host and of_host.address not in own:
+            raise Elsewhere(f"{of_host.address} is no address of this host: apply it where the server is")
+    client = finding.client.address if isinstance(finding.client, Endpoint) else None
+    if client and (client in own or client.is_unspecified or client == BROADCAST):
+        raise BadFinding(f"{client} is no client of this host's: its answers go nowhere by a route")
+    for end in (finding.server, finding.client, finding.actual):
+        if isinstance(end, Endpoint) and (end.address.is_link_local or end.address.is_multicast):
+            raise BadFinding(f"{end.address}: this fix knows neither link-local addresses nor groups")
 
 
 def _words(answer: str) -> str:
