@@ -18,14 +18,13 @@ from udpkit.cli.fix_apply import (
     finding_option,
     json_option,
     number_option,
-    on_host,
     read_findings,
     understood,
 )
+from udpkit.evidence.namespaces import Namespace, inside
 
 if TYPE_CHECKING:
     from udpkit.diagnosis import Finding
-    from udpkit.evidence.namespaces import Namespace
     from udpkit.fixes.choosing import Advice
     from udpkit.lab.advice_proof import Shown
     from udpkit.report.advice import Advised
@@ -80,7 +79,7 @@ def advise(
             say(f"of {len(findings)} findings the first {MOST}; see --number")
         no_attach = why_no_attach()
         advised = [
-            (finding, on_host(namespace, partial(of_finding, finding, where, no_attach)))
+            (finding, inside(namespace, partial(of_finding, finding, where, no_attach)))
             for finding in findings[:MOST]
         ]
         shown = prove_all(namespace, advised, pid) if prove else []

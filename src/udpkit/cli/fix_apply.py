@@ -16,16 +16,15 @@ from udpkit.cli import say
 from udpkit.cli.check import cannot_look, choose, complete_netns
 from udpkit.cli.exits import FINDINGS, MISSING, OK, USAGE, Failure
 from udpkit.evidence import privilege
+from udpkit.evidence.namespaces import Namespace, inside
 from udpkit.evidence.programs import find
 
 if TYPE_CHECKING:
     from udpkit.diagnosis import Finding
-    from udpkit.evidence.namespaces import Namespace
     from udpkit.fixes import Fix
     from udpkit.fixes.records import Record
 
 F = TypeVar("F", bound=Callable[..., Any])
-T = TypeVar("T")
 MOST_SHOWN = 5
 """Findings that are told apart, where one has to be chosen."""
 
@@ -113,7 +112,7 @@ def apply(
             return show_advice(name, fix, next(iter(candidates.values())))
         if not dry_run:
             require_privilege()
-        return on_host(namespace, lambda: _apply(name, fix, candidates, namespace, dry_run=dry_run))
+        return inside(namespace, lambda: _apply(name, fix, candidates, namespace, dry_run=dry_run))
 
 
 def _apply(
@@ -178,7 +177,7 @@ def verify(name: str | None, as_json: bool, **place: Any) -> int:
         fix_called(name)
     with understood():
         namespace = choose(place["netns"], place["pid"], place["container"])
-        return on_host(namespace, lambda: _verify(name, as_json=as_json))
+        return inside(namespace, lambda: _verify(name, as_json=as_json))
 
 
 def _verify(name: str | None, *, as_json: bool) -> int:
@@ -224,9 +223,7 @@ def undo(
         namespace = choose(place["netns"], place["pid"], place["container"])
         require_privilege()
         words = [word for word in (server, client) if word]
-        return on_host(
-            namespace, lambda: _undo(name, words, every=every, only_forget=forget, dry_run=dry_run)
-        )
+        return inside(namespace, lambda: _undo(name, words, every=every, only_forget=forget, dry_run=dry_run))
 
 
 def _undo(name: str, words: Sequence[str], *, every: bool, only_forget: bool, dry_run: bool) -> int:
@@ -319,13 +316,6 @@ def show_advice(name: str, fix: Fix, finding: Finding) -> int:
 def require_privilege() -> None:
     if privilege.lacking("CAP_NET_ADMIN"):
         raise Failure("changing this host takes root (CAP_NET_ADMIN); --dry-run prints what to do", MISSING)
-
-
-def on_host(namespace: Namespace, look: Callable[[], T]) -> T:
-    """Inside its network namespace. Raises Failure."""
-    from udpkit.evidence import namespaces
-
-    return namespaces.inside(namespace, look)
 
 
 @contextmanager
