@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -44,7 +45,7 @@ class Remembered:
 
 
 def remember(pid: int) -> Remembered:
-    """Raises OSError: the process has ended, or may not be looked at."""
+    """Raises OSError: the process has ended, may not be looked at, or was started with too much."""
     process = Path(f"/proc/{pid}")
     status = _status(process)
     exe = os.readlink(process / "exe")  # noqa: PTH115
@@ -82,7 +83,9 @@ def start(host: Host, remembered: Remembered, under: Sequence[str] = ()) -> Prog
 
 def _strings(path: Path) -> list[str]:
     with path.open("rb") as file:
-        data = file.read(LARGEST)
+        data = file.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise OSError(errno.E2BIG, f"more than {LARGEST >> 10} kB of {path.name}", str(path))
     return [one.decode("utf-8", "surrogateescape") for one in data.split(b"\0")[:-1]]
 
 
