@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
 import subprocess
 import time
 from collections.abc import Container, Sequence
@@ -239,18 +240,22 @@ def _failure(line: str, output: str, errors: str) -> Failed:
 
 def shell(line: str) -> tuple[int, str, str]:
     """Its status, and what it printed. Raises Failed if it takes too long."""
-    try:
-        done = subprocess.run(
-            ["/bin/sh", "-c", line],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-            timeout=PATIENCE,
-            env={**os.environ, "LC_ALL": "C", "PATH": SEARCH_PATH},
-        )
-    except subprocess.TimeoutExpired as error:
-        raise Failed(f"`{line}` did not end in {PATIENCE} s") from error
-    return done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+    with subprocess.Popen(
+        ["/bin/sh", "-c", line],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "LC_ALL": "C", "PATH": SEARCH_PATH},
+        start_new_session=True,
+    ) as process:
+        try:
+            output, errors = process.communicate(timeout=PATIENCE)
+        except BaseException as error:
+            os.killpg(process.pid, signal.SIGKILL)  # nothing that the shell has started does its work later
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise Failed(f"`{line}` did not end in {PATIENCE} s") from error
+            raise
+    return process.returncode, output.decode(errors="replace"), errors.decode(errors="replace")
 
 
 def nft_tables() -> set[str]:
