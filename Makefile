@@ -36,6 +36,7 @@ bench: build
 	$(BIN)/python bench/text.py
 	$(BIN)/python bench/check.py
 	$(BIN)/python bench/watch
+	$(BIN)/python bench/fix
 
 # Which servers answer from the address that was asked.
 league: build peers
@@ -44,7 +45,8 @@ league: build peers
 	mv docs/league.md.new docs/league.md
 
 docs: build
-	$(BIN)/python tools/api_reference.py > docs/sockets-api.md
+	$(BIN)/python tools/api_reference.py > docs/sockets-api.md.new
+	mv docs/sockets-api.md.new docs/sockets-api.md
 	$(BIN)/udpkit lab --all --pages docs/experiments
 
 # The object is committed: whoever builds udpkit needs no clang. -g makes the types that maps are declared with.

@@ -20,8 +20,7 @@ from udpkit.evidence.programs import output
 from udpkit.facts.text import in_one_line
 from udpkit.lab import Lab, LabError, ProgramMissing
 from udpkit.lab.multihomed import Matrix, Plan, Port, build, on_stage, remedies
-from udpkit.lab.servers import PRIVATE_RUN, SERVERS, Server
-from udpkit.lab.servers import prepare as prepared
+from udpkit.lab.servers import PRIVATE_RUN, SERVERS, Server, prepare
 from udpkit.probe.payload import payload_for, payload_of
 from udpkit.probe.protocols import PROTOCOLS
 
@@ -308,14 +307,10 @@ def few(port: Port) -> str:
 def tested(entry: Entry, own: Path) -> Matrix:
     with Lab() as lab:
         stage = build(lab)
-        server = entry.server
-        command = prepared(
-            replace(server, command=server.command.replace("{dir}", str(own))), stage.server, own
-        )
         protocol = PROTOCOLS.get(entry.protocol)
         plan = Plan(
-            command=command,
-            ports=[server.port],
+            command=prepare(entry.server, stage.server, own),
+            ports=[entry.server.port],
             payload=(lambda _: payload_of(protocol)) if protocol else payload_for,
             client=[word.replace("{dir}", str(own)) for word in entry.client],
             typed=entry.typed,

@@ -397,7 +397,8 @@ def test_without_privilege(stage: tuple[Host, Host]) -> None:
     [
         (["--netns", "nosuch"], "--netns nosuch"),
         (["--container", ""], "--container"),
-        (["--netns", "/dev/null"], "/dev/null"),
+        (["--netns", "/dev/null"], "/dev/null: it is no network namespace\n"),
+        (["--netns", "/proc/self/ns/mnt"], "/proc/self/ns/mnt: Invalid argument\n"),
         (["--pid", "4194304"], "--pid 4194304"),
         (["--container", "nosuch"], "--container nosuch"),
         (["--pid", "1", "--all-namespaces"], "exclude each other"),

@@ -21,8 +21,9 @@ from fixes.cgroup.conftest import AS_ROOT, Inside, alone, as_root, cgroup
 from sockets.serving import wait_for_addresses
 
 from cli.command import TIMEOUT, UDPKIT, environment, udpkit
+from udpkit.cli import fix as fix_verb
 from udpkit.evidence.programs import find
-from udpkit.fixes.cgroup import cgroups
+from udpkit.fixes.cgroup import Keeper, cgroups
 from udpkit.lab import Host, Lab, Program, TimedOut, wait_until
 
 __all__ = ["alone", "cgroup"]
@@ -882,6 +883,16 @@ def test_a_capability_that_is_missing_is_named(cgroup: Path, capability: str) ->
 
 
 @as_root
+def test_a_fix_that_ends_just_before_it_is_asked_to_is_detached(
+    cgroup: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Keeper(cgroup):
+        [ended] = [one for one in fix_verb.attached() if one[1] == cgroup]
+    monkeypatch.setattr(fix_verb, "attached", lambda: [ended])
+    assert fix_verb.verb.main(["detach"], standalone_mode=False) == 0
+
+
+@as_root
 @pytest.mark.parametrize(
     ("inside", "says"),
     [
@@ -924,6 +935,7 @@ def test_what_is_missing_is_named(inside: list[str], says: str) -> None:
         (["attach", "--pid", "4194304"], "there is no process 4194304"),
         (["attach", "--unit", "no-such"], "no unit called no-such has a cgroup"),
         (["attach", "--cgroup", "no-such"], "there is no cgroup no-such"),
+        (["detach", "--cgroup", ""], "one of --pid, --container, --unit, --cgroup and --all is needed; see"),
     ],
 )
 def test_what_is_not_there_is_named(arguments: list[str], says: str) -> None:

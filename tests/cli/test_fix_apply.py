@@ -588,6 +588,8 @@ def test_without_privilege_it_says_so_and_touches_nothing(arguments: list[str]) 
         (["apply", "route-src", "--finding", "-", "--server", "192.0.2.1:1"], 2, "--finding excludes"),
         (["undo", "bind"], 2, "bind has no undo: it is printed, never applied"),
         (["advise", "--pid", "1", "--netns", "x"], 2, "--netns, --pid and --container exclude each other"),
+        (["verify", "--pid", "1", "--netns", "x"], 2, "--netns, --pid and --container exclude each other"),
+        (["verify", "--netns", ""], 2, "--netns : No such file"),
         (["advise", "--pid", "4194304"], 2, "--pid 4194304: there is no such process"),
     ],
 )

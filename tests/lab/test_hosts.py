@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -150,6 +151,16 @@ def test_what_is_missing_or_fails_is_named(lab: Lab) -> None:
         a.ip("route add default via 192.0.2.9")
     with pytest.raises(CommandFailed, match=r"^a: sysctl net\.no\.such=1: No such file"):
         a.sysctl("net.no.such", 1)
+    with pytest.raises(CommandFailed, match=r"1: File name too long$"):
+        a.sysctl(60_000 * "é", 1)
+
+
+def test_what_the_kernel_does_not_run_is_named(lab: Lab, tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text("echo hello\n")
+    program.chmod(0o755)
+    with pytest.raises(CommandFailed, match=r"/program cannot be run: Exec format error$"):
+        lab.host("a").run(str(program))
 
 
 def test_waiting_tells_what_did_not_happen(lab: Lab) -> None:
@@ -186,6 +197,25 @@ def test_a_capture_that_lost_packets_says_so(pair: tuple[Host, Host]) -> None:
             asks.sendto(bytes(1000), ("192.0.2.1", 9))
     with pytest.raises(LabError, match=r"^the capture on a\.eth0 lost \d+ packets"):
         capture.pcap()
+
+
+def test_a_flood_does_not_keep_a_capture_from_returning(
+    pair: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = pair
+    capture = a.capture("eth0")
+    assert echo_once(a, b, "192.0.2.1") == b"ping"  # the neighbors know each other now
+    receive, left = capture._receive, iter(range(1000))
+    with b.socket(socket.AF_INET, socket.SOCK_DGRAM) as floods:
+
+        def and_the_next_one_comes() -> Any:
+            next(left)
+            floods.sendto(b"x", ("192.0.2.1", 9))
+            return receive()
+
+        monkeypatch.setattr(capture, "_receive", and_the_next_one_comes)
+        capture.drain()
+    assert next(left) > 4  # ARP, the echo, and some of the flood
 
 
 def test_socket_tables_name_addresses_peers_and_programs(pair: tuple[Host, Host]) -> None:

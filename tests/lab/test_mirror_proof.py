@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +17,7 @@ from udpkit.diagnosis import Finding
 from udpkit.evidence.namespaces import by_name
 from udpkit.facts import Endpoint
 from udpkit.lab import Lab, LabError
+from udpkit.lab.again import remember
 from udpkit.lab.host import Host
 from udpkit.lab.mirror_proof import prove_in_mirror
 
@@ -102,6 +104,16 @@ def test_the_fault_shows_and_route_src_cures_it(server: Host, tmp_path: Path) ->
     with door, pytest.raises(BlockingIOError):  # and knocked at nothing
         door.accept()
     assert server.ip("route show table all") == routes
+
+
+def test_a_program_is_not_started_again_with_half_its_arguments() -> None:
+    many = [f"{number:01000}" for number in range(200)]
+    with subprocess.Popen(["sleep", "60", *many], env={"LANG": "C"}) as program:
+        try:
+            with pytest.raises(OSError, match="more than 128 kB of cmdline"):
+                remember(program.pid)
+        finally:
+            program.kill()
 
 
 def test_without_the_program_plain_servers_take_its_place(server: Host) -> None:

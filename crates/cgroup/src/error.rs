@@ -33,7 +33,7 @@ pub enum Error {
 
 impl Error {
     /// Sort by the number of the innermost error, if there is one; the verifier's log is not for a line.
-    fn of(error: &(dyn std::error::Error + 'static), what: &str) -> Self {
+    pub(crate) fn of(error: &(dyn std::error::Error + 'static), what: &str) -> Self {
         let mut cause = Some(error);
         while let Some(one) = cause {
             if let Some(number) = one.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {

@@ -1,11 +1,14 @@
 //! The fixes of this kernel, whoever has loaded them.
 
+use std::io::ErrorKind;
 use std::time::SystemTime;
 
-use aya::maps::{Array, Map, MapData, MapInfo, PerCpuArray};
+use aya::maps::{Array, Map, MapData, MapError, MapInfo, PerCpuArray};
 use aya::programs::{ProgramInfo, loaded_programs};
 
 use crate::{COUNTS, Error, FLOWS, LEARNER, STATE, State};
+
+const LOOKING: &str = "looking at the BPF programs";
 
 /// What became of answers: sums over all processors. As `enum counter`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,38 +60,43 @@ impl Loaded {
 /// Every fix of this kernel.
 ///
 /// # Errors
-/// No permission to look.
+/// No permission to look, or the kernel cannot.
 pub fn loaded() -> Result<Vec<Loaded>, Error> {
     let mut found = Vec::new();
     for program in loaded_programs() {
-        // Programs and maps come and go while we look.
-        match program.map_err(Error::from) {
-            Ok(program) if program.name() == LEARNER.as_bytes() => found.extend(look_at(&program)),
-            Err(Error::Permission(error)) => return Err(Error::Permission(error)),
-            _ => {}
+        let program = program.map_err(|error| Error::of(&error, LOOKING));
+        match program.and_then(|program| look_at(&program)) {
+            Ok(fix) => found.extend(fix),
+            // Programs and maps come and go while we look, and others may be called as ours are.
+            Err(Error::Refused { error, .. }) if error.kind() == ErrorKind::NotFound => {}
+            Err(Error::Object | Error::Loader(_)) => {}
+            // One that is there and not seen would be taken for dead, and its rules for left behind.
+            Err(error) => return Err(error),
         }
     }
     Ok(found)
 }
 
-fn look_at(program: &ProgramInfo) -> Option<Loaded> {
-    let maps = program.map_ids().ok()??;
-    let find = |name: &str| {
-        let info = maps.iter().filter_map(|&id| MapInfo::from_id(id).ok());
-        info.into_iter().find(|info| info.name() == name.as_bytes())
-    };
+fn look_at(program: &ProgramInfo) -> Result<Option<Loaded>, Error> {
+    if program.name() != LEARNER.as_bytes() {
+        return Ok(None);
+    }
+    let refused = |error: MapError| Error::of(&error, LOOKING);
+    let ids = program.map_ids().map_err(|error| Error::of(&error, LOOKING))?.ok_or(Error::Object)?;
+    let maps: Vec<_> = ids.into_iter().map(MapInfo::from_id).collect::<Result<_, _>>().map_err(refused)?;
+    let find = |name: &str| maps.iter().find(|map| map.name() == name.as_bytes()).ok_or(Error::Object);
     let (state, flows, counts) = (find(STATE)?, find(FLOWS)?, find(COUNTS)?);
     let id = state.id();
-    let state: Array<MapData, u64> = Map::Array(MapData::from_id(id).ok()?).try_into().ok()?;
-    let counts: PerCpuArray<MapData, u64> =
-        Map::PerCpuArray(MapData::from_id(counts.id()).ok()?).try_into().ok()?;
-    let read = |which: State| state.get(&(which as u32), 0).ok();
-    let sum = |which: u32| counts.get(&which, 0).ok().map(|values| values.iter().sum());
-    Some(Loaded {
-        slot: read(State::Slot)?.try_into().ok()?,
-        instance: read(State::Instance)?.try_into().ok()?,
+    let open = |map: &MapInfo| MapData::from_id(map.id()).map_err(refused);
+    let state: Array<MapData, u64> = Map::Array(open(state)?).try_into()?;
+    let counts: PerCpuArray<MapData, u64> = Map::PerCpuArray(open(counts)?).try_into()?;
+    let read = |which: State| state.get(&(which as u32), 0).map_err(refused);
+    let sum = |which: u32| Ok::<u64, Error>(counts.get(&which, 0).map_err(refused)?.iter().sum());
+    Ok(Some(Loaded {
+        slot: read(State::Slot)?.try_into().map_err(|_| Error::Object)?,
+        instance: read(State::Instance)?.try_into().map_err(|_| Error::Object)?,
         cgroup: read(State::Cgroup)?,
-        owner: read(State::Owner)?.try_into().ok()?,
+        owner: read(State::Owner)?.try_into().map_err(|_| Error::Object)?,
         flows: flows.max_entries(),
         since: program.loaded_at(),
         counts: Counts {
@@ -99,5 +107,5 @@ fn look_at(program: &ProgramInfo) -> Option<Loaded> {
             learned: sum(4)?,
         },
         map: id,
-    })
+    }))
 }

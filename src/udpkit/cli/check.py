@@ -79,7 +79,13 @@ def look_into(namespace: Namespace) -> Look:
     try:
         return look_at(namespace, socket_holders())
     except OSError as error:
-        raise Failure(f"{namespace.name}: {error.strerror or error}: this takes root", MISSING) from error
+        raise cannot_look(error, namespace.name) from error
+
+
+def cannot_look(error: OSError, where: str = "") -> Failure:
+    """What keeps us from looking into a namespace, or from changing it."""
+    root = ": this takes root" if isinstance(error, PermissionError) else ""
+    return Failure(f"{where}{': ' if where else ''}{error.strerror or error}{root}", MISSING)
 
 
 def look_into_all() -> list[Look]:
@@ -101,7 +107,9 @@ def look_into_all() -> list[Look]:
 
 
 def choose(netns: str | None, pid: int | None, container: str | None) -> Namespace:
-    """The namespace that was asked for. Raises Failure."""
+    """The namespace that was asked for. Raises Failure, UsageError."""
+    if sum(one is not None for one in (netns, pid, container)) > 1:
+        raise click.UsageError("--netns, --pid and --container exclude each other")
     try:
         if netns is not None:
             return namespaces.by_name(netns)
@@ -110,7 +118,7 @@ def choose(netns: str | None, pid: int | None, container: str | None) -> Namespa
         if container is not None:
             return namespaces.of_container(container)
     except PermissionError as error:
-        raise Failure(f"{error.filename}: {error.strerror}: this takes root", MISSING) from error
+        raise cannot_look(error, error.filename) from error
     except ProcessLookupError as error:
         raise Failure(f"--pid {pid}: there is no such process", USAGE) from error
     except OSError as error:

@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -22,6 +22,7 @@ from udpkit.cli import say
 from udpkit.cli.exits import FINDINGS, INTERRUPTED, MISSING, OK, USAGE, Failure
 from udpkit.cli.fix_advise import advise
 from udpkit.cli.fix_apply import apply, undo, verify
+from udpkit.evidence import privilege
 
 if TYPE_CHECKING:
     from udpkit._native import LoadedFix
@@ -233,7 +234,7 @@ def detach(**target: Any) -> int:
         require_privilege()
         found = attached()
         none = "there is no fix on this host"
-        if any(target.values()):
+        if any(value not in (None, False) for value in target.values()):
             wanted = chosen(**target)[0]
             found = [(one, path) for one, path in found if path == wanted]
             none = f"{wanted} has no fix"
@@ -245,9 +246,10 @@ def detach(**target: Any) -> int:
         if len(found) > 1:
             raise click.UsageError(f"there are {len(found)}: say which; see udpkit fix list")
         [(one, path)] = found
-        one.ask_to_leave()
+        with suppress(FileNotFoundError):  # it has just ended by itself
+            one.ask_to_leave()
         end = time.monotonic() + PATIENCE
-        while any(other.slot == one.slot for other, _ in attached()):
+        while is_loaded(one):
             if time.monotonic() > end:
                 who = holder(one) or "of another PID namespace"
                 raise Failure(f"process {who}, which holds the fix, does not end it: kill it", MISSING)
@@ -265,6 +267,13 @@ def attached() -> list[tuple[LoadedFix, Path | None]]:
     found = [one for one in _native.loaded_fixes() if one.cgroup]
     paths = cgroups.names_of({one.cgroup for one in found}) if found else {}
     return [(one, paths.get(one.cgroup)) for one in found]
+
+
+def is_loaded(fix: LoadedFix) -> bool:
+    """Whether it is still there; another one may have its slot by now. Raises OSError."""
+    from udpkit import _native
+
+    return any((one.slot, one.instance) == (fix.slot, fix.instance) for one in _native.loaded_fixes())
 
 
 def chosen(
@@ -325,32 +334,27 @@ NEEDED = {
     errno.EACCES: " (Linux 5.10 or later)",
 }
 """What a kernel lacks that answers so (bpf(2))."""
-CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}
-"""Their bits (linux/capability.h). The second holds CAP_BPF, too (capabilities(7))."""
-TO_LOOK = {True: {"CAP_SYS_PTRACE": 19}, False: {"CAP_DAC_OVERRIDE": 1}}
+CAPABILITIES = ("CAP_NET_ADMIN", "CAP_SYS_ADMIN")
+"""What a fix takes. The second holds CAP_BPF, too (capabilities(7))."""
+TO_LOOK = {True: "CAP_SYS_PTRACE", False: "CAP_DAC_OVERRIDE"}
 """What opens files, by whether they are those of a process."""
 
 
 def require_privilege() -> None:
     """Without the first much would work, and the rules be missing. Raises PermissionError."""
-    if lacking(CAPABILITIES):
+    if privilege.lacking(*CAPABILITIES):
         raise PermissionError
-
-
-def lacking(capabilities: Mapping[str, int]) -> list[str]:
-    status = Path("/proc/self/status").read_text()
-    effective = int(status.partition("CapEff:")[2].split()[0], 16)
-    return [name for name, bit in capabilities.items() if not effective & 1 << bit]
 
 
 def why_forbidden(error: PermissionError) -> str:
     takes = "fixing other programs takes root"
     path = error.filename and os.fsdecode(error.filename)
-    if lacks := lacking(CAPABILITIES | (TO_LOOK[path.startswith("/proc/")] if path else {})):
+    to_look = [TO_LOOK[path.startswith("/proc/")]] if path else []
+    if lacks := privilege.lacking(*CAPABILITIES, *to_look):
         return f"{takes}; missing: {', '.join(lacks)}"
     if path:
         return f"{takes}; {path}: {error.strerror}"
-    if Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]:
+    if not privilege.is_in_first_user_namespace():
         return f"{takes} outside of user namespaces"
     return "this kernel lets nobody load BPF programs: it is locked down (kernel_lockdown(7))"
 

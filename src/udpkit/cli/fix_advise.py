@@ -5,39 +5,34 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from udpkit.cli import say
 from udpkit.cli.check import choose, complete_netns
-from udpkit.cli.exits import FINDINGS, OK, USAGE, Failure
+from udpkit.cli.exits import FINDINGS, MISSING, OK, USAGE, Failure
 from udpkit.cli.fix_apply import (
     finding_option,
     json_option,
     number_option,
-    on_host,
     read_findings,
     understood,
 )
+from udpkit.evidence import privilege
+from udpkit.evidence.namespaces import Namespace, inside
 
 if TYPE_CHECKING:
-    from udpkit.cli.fix_prove import Shown
     from udpkit.diagnosis import Finding
-    from udpkit.evidence.namespaces import Namespace
     from udpkit.fixes.choosing import Advice
-
-    Advised = tuple[Finding, list[Advice]]
+    from udpkit.lab.advice_proof import Shown
+    from udpkit.report.advice import Advised
 
 MOST = 20
 """Findings that are advised on."""
 MOST_PROVED = 5
 """Findings that are tried in a copy; each takes some seconds."""
-OUTCOMES = {True: ("works", "green"), False: ("fails", "red"), None: ("tells nothing", "yellow")}
-"""What was seen of a fix, in words and in a colour."""
 OLDEST = (5, 10)
 """The first Linux that has what an eBPF fix needs."""
 
@@ -72,8 +67,6 @@ def advise(
                 2 no such process, container or namespace, or no finding in the file
                 5 no permission to look or to make hosts · 130 interrupted
     """
-    if sum(one is not None for one in (netns, pid, container)) > 1:
-        raise click.UsageError("--netns, --pid and --container exclude each other")
     where = {"netns": netns, "pid": pid, "container": container}
     with understood():
         namespace = choose(netns, pid, container)
@@ -86,23 +79,26 @@ def advise(
             say(f"of {len(findings)} findings the first {MOST}; see --number")
         no_attach = why_no_attach()
         advised = [
-            (finding, on_host(namespace, partial(of_finding, finding, where, no_attach)))
+            (finding, inside(namespace, partial(of_finding, finding, where, no_attach)))
             for finding in findings[:MOST]
         ]
         shown = prove_all(namespace, advised, pid) if prove else []
     for place, one in enumerate(shown):
         advised[place] = (advised[place][0], one.advice)
+    from udpkit.report import advice as report
+
     if as_json:
-        click.echo(json.dumps(document(advised, shown), indent=2))
+        click.echo(json.dumps(report.document(advised, shown), indent=2))
     else:
-        show(advised, shown)
+        report.show(advised, shown)
     return FINDINGS if advised else OK
 
 
 def prove_all(namespace: Namespace, advised: Sequence[Advised], pid: int | None) -> list[Shown]:
     """What copies of the host show, of the first findings. Raises Failure, NoIp, OSError."""
-    from udpkit.cli.fix_prove import show_in_mirror
     from udpkit.cli.progress import progress_bar
+    from udpkit.lab.advice_proof import show_in_mirror
+    from udpkit.lab.errors import LabUnavailable
 
     if len(advised) > MOST_PROVED:
         say(f"of {len(advised)} findings the first {MOST_PROVED} are tried in a copy; see --number")
@@ -110,27 +106,11 @@ def prove_all(namespace: Namespace, advised: Sequence[Advised], pid: int | None)
     for number, (finding, advice) in enumerate(advised[:MOST_PROVED], 1):
         name = f"{number} of {min(len(advised), MOST_PROVED)}: {finding.code}"
         with progress_bar(name, "trying fixes in a copy of the host") as progress:
-            shown.append(show_in_mirror(namespace, finding, advice, pid, progress))
+            try:
+                shown.append(show_in_mirror(namespace, finding, advice, pid, progress))
+            except LabUnavailable as error:
+                raise Failure(str(error), MISSING) from error
     return shown
-
-
-def document(advised: Sequence[Advised], shown: Sequence[Shown]) -> dict[str, Any]:
-    from udpkit.fixes import advise as with_fixes
-    from udpkit.report.document import SCHEMA, finding_document, proof_document
-
-    told = []
-    for place, (finding, advice) in enumerate(advised):
-        seen = {one.id: one for one in advice}
-        verified = {one.id: one.verified for one in advice if one.verified is not None}
-        findings = finding_document(with_fixes(finding, verified))
-        findings["advice"] = [asdict(one) for one in advice]
-        if place < len(shown):
-            for fix in findings["fixes"]:
-                fix["seen"] = seen[fix["id"]].seen
-            findings["proofs"] = [proof_document(one) for one in shown[place].proofs]
-            findings["notes"] = list(shown[place].notes)
-        told.append(findings)
-    return {"schema": SCHEMA, "findings": told}
 
 
 def found_here(namespace: Namespace, pid: int | None) -> list[Finding]:
@@ -173,7 +153,7 @@ def of_finding(finding: Finding, where: Mapping[str, object], no_attach: str) ->
 
 def why_no_attach() -> str:
     """Why eBPF cannot be attached here; empty if nothing speaks against it."""
-    from udpkit.cli.fix import CAPABILITIES, lacking, why_forbidden
+    from udpkit.cli.fix import CAPABILITIES, why_forbidden
     from udpkit.fixes.cgroup import cgroups
 
     major, minor = (int("".join(filter(str.isdigit, one))) for one in os.uname().release.split(".")[:2])
@@ -183,46 +163,6 @@ def why_no_attach() -> str:
         cgroups.mount()
     except OSError as error:
         return str(error)
-    outside = Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]
-    if outside or lacking(CAPABILITIES):
+    if privilege.lacking(*CAPABILITIES) or not privilege.is_in_first_user_namespace():
         return why_forbidden(PermissionError())
     return ""
-
-
-def show(advised: Sequence[Advised], shown: Sequence[Shown]) -> None:
-    """What is alike is told once: findings of one kind about one program."""
-    from udpkit.facts.text import in_one_line
-
-    if not advised:
-        click.echo("nothing to fix was found")
-    alike: dict[tuple[str, str | None], list[int]] = {}
-    for place, (finding, _) in enumerate(advised):
-        alike.setdefault((finding.code, finding.process), []).append(place)
-    for (code, _), group in alike.items():
-        click.secho(code, bold=True)
-        for place in group:
-            finding = advised[place][0]
-            click.echo(f"  {in_one_line(finding.summary or f'{finding.client} asks {finding.server}')}")
-        before = [one.proofs[0] for place in group for one in shown[place : place + 1] if one.proofs]
-        for seen in dict.fromkeys(proof.seen() for proof in before):
-            click.echo(f"  in a copy of this host, nothing changed: {in_one_line(seen)}")
-        by_id: dict[str, list[Advice]] = {}
-        for place in group:
-            for one in advised[place][1]:
-                by_id.setdefault(one.id, []).append(one)
-        for rank, same in enumerate(by_id.values(), 1):
-            click.secho(f"  {rank}. {same[0].id}", bold=True, nl=False)
-            click.echo(f" — {same[0].why}")
-            for command, obstacle in dict.fromkeys((one.command, one.obstacle) for one in same):
-                click.echo(f"     {in_one_line(command)}")
-                if obstacle:
-                    click.secho(f"     not here: {in_one_line(obstacle)}", fg="yellow")
-            for verified, seen in dict.fromkeys((one.verified, one.seen) for one in same if one.seen):
-                words, colour = OUTCOMES[verified]
-                click.secho(f"     {words} in the copy ({in_one_line(seen)})", fg=colour)
-            for tradeoff in dict.fromkeys(one.tradeoff for one in same):
-                click.echo(f"     trade-off: {in_one_line(tradeoff)}")
-    if notes := dict.fromkeys(note for one in shown for note in one.notes):
-        click.echo("of the copy:")
-        for note in notes:
-            click.echo(f"  {in_one_line(note)}")

@@ -13,19 +13,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from udpkit.cli import say
-from udpkit.cli.check import choose, complete_netns
+from udpkit.cli.check import cannot_look, choose, complete_netns
 from udpkit.cli.exits import FINDINGS, MISSING, OK, USAGE, Failure
+from udpkit.evidence import privilege
+from udpkit.evidence.namespaces import Namespace, inside
 from udpkit.evidence.programs import find
 
 if TYPE_CHECKING:
     from udpkit.diagnosis import Finding
-    from udpkit.evidence.namespaces import Namespace
     from udpkit.fixes import Fix
     from udpkit.fixes.records import Record
 
 F = TypeVar("F", bound=Callable[..., Any])
-T = TypeVar("T")
-CAP_NET_ADMIN = 12
 MOST_SHOWN = 5
 """Findings that are told apart, where one has to be chosen."""
 
@@ -113,7 +112,7 @@ def apply(
             return show_advice(name, fix, next(iter(candidates.values())))
         if not dry_run:
             require_privilege("; --dry-run prints what to do")
-        return on_host(namespace, lambda: _apply(name, fix, candidates, namespace, dry_run=dry_run))
+        return inside(namespace, lambda: _apply(name, fix, candidates, namespace, dry_run=dry_run))
 
 
 def _apply(
@@ -178,7 +177,7 @@ def verify(name: str | None, as_json: bool, **place: Any) -> int:
         fix_called(name)
     with understood():
         namespace = choose(place["netns"], place["pid"], place["container"])
-        return on_host(namespace, lambda: _verify(name, as_json=as_json))
+        return inside(namespace, lambda: _verify(name, as_json=as_json))
 
 
 def _verify(name: str | None, *, as_json: bool) -> int:
@@ -224,9 +223,7 @@ def undo(
         namespace = choose(place["netns"], place["pid"], place["container"])
         require_privilege()
         words = [word for word in (server, client) if word]
-        return on_host(
-            namespace, lambda: _undo(name, words, every=every, only_forget=forget, dry_run=dry_run)
-        )
+        return inside(namespace, lambda: _undo(name, words, every=every, only_forget=forget, dry_run=dry_run))
 
 
 def _undo(name: str, words: Sequence[str], *, every: bool, only_forget: bool, dry_run: bool) -> int:
@@ -312,16 +309,8 @@ def show_advice(name: str, fix: Fix, finding: Finding) -> int:
 
 
 def require_privilege(instead: str = "") -> None:
-    status = Path("/proc/self/status").read_text()
-    if not int(status.partition("CapEff:")[2].split()[0], 16) & 1 << CAP_NET_ADMIN:
+    if privilege.lacking("CAP_NET_ADMIN"):
         raise Failure(f"changing this host takes root (CAP_NET_ADMIN){instead}", MISSING)
-
-
-def on_host(namespace: Namespace, look: Callable[[], T]) -> T:
-    """Inside its network namespace. Raises Failure."""
-    from udpkit.evidence import namespaces
-
-    return namespaces.inside(namespace, look)
 
 
 @contextmanager
@@ -343,5 +332,4 @@ def understood() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        raise Failure(f"{where}{error.strerror or error}: this takes root", MISSING) from error
+        raise cannot_look(error, error.filename or "") from error

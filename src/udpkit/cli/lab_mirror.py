@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from udpkit.cli import say
-from udpkit.cli.check import choose, complete_netns
+from udpkit.cli.check import cannot_look, choose, complete_netns
 from udpkit.cli.exits import MISSING, OK, USAGE, Failure
 
 if TYPE_CHECKING:
@@ -51,8 +51,6 @@ def mirror(
                 5 no permission to look or to make hosts, or a missing program
                 with PROGRAM: its own
     """
-    if sum(one is not None for one in (netns, pid, container)) > 1:
-        raise click.UsageError("--netns, --pid and --container exclude each other")
     if program and as_json:
         raise click.UsageError("--json shows the copy; it cannot run a program as well")
     if on is not None and not program:
@@ -90,7 +88,7 @@ def looked_at(namespace: Namespace) -> Configuration:
     except NoIp as error:
         raise Failure(str(error), MISSING) from error
     except OSError as error:
-        raise Failure(f"{namespace.name}: {error.strerror or error}: this takes root", MISSING) from error
+        raise cannot_look(error, namespace.name) from error
 
 
 def run_on(host: Host, program: Sequence[str]) -> int:

@@ -71,8 +71,6 @@ def verb(
     Exit codes: 0 nothing found, or only notes · 1 findings · 130 interrupted
                 2 no such interface, namespace or file · 5 no permission to capture
     """
-    if sum(map(bool, (netns, pid, container))) > 1:
-        raise click.UsageError("--netns, --pid and --container exclude each other")
     ends = math.inf if duration is None else parse_duration(duration)
     limit = parse_size(size)
     from udpkit.cli.watching import Watching  # before packets come, since it takes a while

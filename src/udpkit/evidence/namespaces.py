@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
+import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +26,9 @@ NAMED = Path("/run/netns")
 
 CLONE_NEWNET = 0x40000000
 """linux/sched.h"""
+
+SO_NETNS_COOKIE = 71
+"""asm-generic/socket.h, from Linux 5.14 on."""
 
 CONTAINERS = (
     re.compile(r"(?<!conmon-)([0-9a-f]{64})(?:\.scope)?(?:/|$)", re.ASCII | re.MULTILINE),
@@ -71,10 +77,19 @@ def own() -> Namespace:
     return Namespace("", "/proc/self/ns/net")
 
 
+def cookie() -> int:
+    """Of the calling thread's namespace: a number that no other gets before a reboot. Raises OSError."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as any_socket:
+        told = any_socket.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8)
+    return int(struct.unpack("=Q", told)[0])
+
+
 def by_name(name: str) -> Namespace:
     """One that `ip netns` named, or a path to one. Raises OSError."""
-    path = name if "/" in name else str(NAMED / name)
+    path = str(NAMED / name) if name and "/" not in name else name
     os.stat(path)  # noqa: PTH116
+    if not _inode(path):  # nor is it opened then: that of a FIFO would wait
+        raise OSError(errno.EINVAL, "it is no network namespace", path)
     return Namespace(name, path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 
@@ -10,6 +11,8 @@ SEARCH_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin:/
 """Where programs are looked for: Debian keeps iptables where an ordinary user's PATH does not lead."""
 PATIENCE = 20
 """Seconds that a program has."""
+NOT_FOUND = re.compile(r"([^:\s]+): (?:command )?not found$", re.MULTILINE)
+"""What a shell says of a program that is missing."""
 
 
 def find(name: str) -> str | None:

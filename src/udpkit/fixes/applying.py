@@ -9,17 +9,18 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
 from udpkit.diagnosis import Finding
-from udpkit.evidence.programs import SEARCH_PATH
+from udpkit.evidence.programs import NOT_FOUND, SEARCH_PATH
 from udpkit.evidence.routes import local_addresses
-from udpkit.facts import Endpoint
+from udpkit.facts import Address, Endpoint
 from udpkit.fixes import records
 from udpkit.fixes.fix import Fix, fill, values
 from udpkit.fixes.records import Record, Step
@@ -30,7 +31,6 @@ PATIENCE = 20
 BROADCAST = IPv4Address("255.255.255.255")
 FIREWALL = {f"{family} {table}" for family in ("ip", "ip6") for table in ("nat", "raw")}
 """Tables of nftables that iptables makes for us where there are none."""
-NOT_FOUND = re.compile(r"([^:\s]+): (?:command )?not found$", re.MULTILINE)
 
 
 class Failed(Exception):
@@ -61,17 +61,7 @@ def plan(fix_id: str, fix: Fix, finding: Finding) -> Plan:
     known = values(finding, own)
     if finding.client is None:
         del known["client"]
-    ends = {"address": finding.server, "actual": finding.actual or finding.server}
-    for name in fix.local:
-        of_host = ends[name]
-        if of_host and of_host.address not in own:
-            raise Elsewhere(f"{of_host.address} is no address of this host: apply it where the server is")
-    client = finding.client.address if isinstance(finding.client, Endpoint) else None
-    if client and (client in own or client.is_unspecified or client == BROADCAST):
-        raise BadFinding(f"{client} is no client of this host's: its answers go nowhere by a route")
-    for end in (finding.server, finding.client, finding.actual):
-        if isinstance(end, Endpoint) and (end.address.is_link_local or end.address.is_multicast):
-            raise BadFinding(f"{end.address}: this fix knows neither link-local addresses nor groups")
+    _check_ends(fix, finding, own)
     try:
         for name, line in fix.remembers.items():
             known[name] = _words(_answer(fill(line, known)))
@@ -101,6 +91,21 @@ def plan(fix_id: str, fix: Fix, finding: Finding) -> Plan:
         raise BadFinding(f"the finding does not tell the {str(error.args[0]).replace('_', ' ')}") from error
     made.done.extend(step for step in steps if (not made.before[step.asks] if step.gone else in_place(step)))
     return made
+
+
+def _check_ends(fix: Fix, finding: Finding, own: Container[Address]) -> None:
+    """Raises BadFinding for ends that this fix, or this host, has nothing to do with."""
+    ends = {"address": finding.server, "actual": finding.actual or finding.server}
+    for name in fix.local:
+        of_host = ends[name]
+        if of_host and of_host.address not in own:
+            raise Elsewhere(f"{of_host.address} is no address of this host: apply it where the server is")
+    client = finding.client.address if isinstance(finding.client, Endpoint) else None
+    if client and (client in own or client.is_unspecified or client == BROADCAST):
+        raise BadFinding(f"{client} is no client of this host's: its answers go nowhere by a route")
+    for end in (finding.server, finding.client, finding.actual):
+        if isinstance(end, Endpoint) and (end.address.is_link_local or end.address.is_multicast):
+            raise BadFinding(f"{end.address}: this fix knows neither link-local addresses nor groups")
 
 
 def _words(answer: str) -> str:
@@ -240,18 +245,22 @@ def _failure(line: str, output: str, errors: str) -> Failed:
 
 def shell(line: str) -> tuple[int, str, str]:
     """Its status, and what it printed. Raises Failed if it takes too long."""
-    try:
-        done = subprocess.run(
-            ["/bin/sh", "-c", line],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-            timeout=PATIENCE,
-            env={**os.environ, "LC_ALL": "C", "PATH": SEARCH_PATH},
-        )
-    except subprocess.TimeoutExpired as error:
-        raise Failed(f"`{line}` did not end in {PATIENCE} s") from error
-    return done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+    with subprocess.Popen(
+        ["/bin/sh", "-c", line],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "LC_ALL": "C", "PATH": SEARCH_PATH},
+        start_new_session=True,
+    ) as process:
+        try:
+            output, errors = process.communicate(timeout=PATIENCE)
+        except BaseException as error:
+            os.killpg(process.pid, signal.SIGKILL)  # nothing that the shell has started does its work later
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise Failed(f"`{line}` did not end in {PATIENCE} s") from error
+            raise
+    return process.returncode, output.decode(errors="replace"), errors.decode(errors="replace")
 
 
 def nft_tables() -> set[str]:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
 
+from udpkit.evidence.namespaces import cookie
+
 FOLDER = Path("/run/udpkit")
-SO_NETNS_COOKIE = 71
-"""asm-generic/socket.h; a number that no other namespace gets before a reboot (Linux 5.14)."""
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 """It has another content after each reboot, which /run in a container may outlive (random(4))."""
 
@@ -58,8 +57,8 @@ class Record(msgspec.Struct, kw_only=True):
 def namespace_key() -> str:
     """What tells the calling thread's network namespace from all others, of earlier boots as well."""
     boot = BOOT.read_text().strip()
-    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as any_socket:
-        return f"{boot}-{any_socket.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8)[::-1].hex()}"
+    with suppress(OSError):  # before Linux 5.14
+        return f"{boot}-{cookie():016x}"
     return f"{boot}-inode-{Path('/proc/thread-self/ns/net').stat().st_ino}"
 
 

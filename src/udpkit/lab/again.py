@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from udpkit.evidence import privilege
 from udpkit.lab.commands import PROGRAMS
 from udpkit.lab.host import Host
 from udpkit.lab.program import Program
@@ -18,7 +20,6 @@ AGAIN = [
     *("unshare", "--ipc"),
     *(sys.executable, "-I", "-S", str(PROGRAMS / "again.py")),
 ]
-CAP_SYS_ADMIN = 1 << 21  # linux/capability.h
 MOST_MOUNTS = 200
 LARGEST = 1 << 17
 """Bytes of a command line or an environment."""
@@ -44,7 +45,7 @@ class Remembered:
 
 
 def remember(pid: int) -> Remembered:
-    """Raises OSError: the process has ended, or may not be looked at."""
+    """Raises OSError: the process has ended, may not be looked at, or was started with too much."""
     process = Path(f"/proc/{pid}")
     status = _status(process)
     exe = os.readlink(process / "exe")  # noqa: PTH115
@@ -52,7 +53,6 @@ def remember(pid: int) -> Remembered:
     if not argv or exe.endswith(" (deleted)"):
         raise FileNotFoundError(2, "its program is not there any more", exe)
     elsewhere = os.readlink(process / "ns/mnt") != os.readlink("/proc/self/ns/mnt")  # noqa: PTH115
-    outside = Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
     return Remembered(
         argv=argv,
         environ=_strings(process / "environ"),
@@ -63,9 +63,9 @@ def remember(pid: int) -> Remembered:
         uid=int(status["Uid"].split()[1]),
         gid=int(status["Gid"].split()[1]),
         groups=[int(group) for group in status["Groups"].split()],
-        real_root=outside
+        real_root=privilege.is_in_first_user_namespace()
         and os.geteuid() == 0
-        and bool(int(_status(Path("/proc/self"))["CapEff"], 16) & CAP_SYS_ADMIN),
+        and not privilege.lacking("CAP_SYS_ADMIN"),
     )
 
 
@@ -83,7 +83,9 @@ def start(host: Host, remembered: Remembered, under: Sequence[str] = ()) -> Prog
 
 def _strings(path: Path) -> list[str]:
     with path.open("rb") as file:
-        data = file.read(LARGEST)
+        data = file.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise OSError(errno.E2BIG, f"more than {LARGEST >> 10} kB of {path.name}", str(path))
     return [one.decode("utf-8", "surrogateescape") for one in data.split(b"\0")[:-1]]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+import time
 from pathlib import Path
 
 from udpkit.lab.errors import LabError
@@ -50,14 +51,17 @@ class Capture:
         return [self._socket.fileno()]
 
     def drain(self) -> None:
+        """Take in what has come. What comes meanwhile is for the next time: of a flood there is no end."""
+        began, came = time.time_ns(), 0
         try:
-            while True:
+            while came <= began:
                 packet, control, flags, address = self._receive()
                 if flags & socket.MSG_CTRUNC or not control:
                     raise LabError(f"the capture on {self.name} got a packet without a timestamp")
+                seconds, nanoseconds = struct.unpack("@ll", control[0][2])
+                came = seconds * 10**9 + nanoseconds
                 if address[0] == "lo" and address[2] == PACKET_OUTGOING:
                     continue  # it comes back as an incoming one
-                seconds, nanoseconds = struct.unpack("@ll", control[0][2])
                 self._pcap += struct.pack("=IIII", seconds, nanoseconds, len(packet), len(packet)) + packet
         except BlockingIOError:
             return

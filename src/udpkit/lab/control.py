@@ -8,12 +8,13 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from udpkit.evidence.programs import SEARCH_PATH
 from udpkit.lab import keeper
-from udpkit.lab.errors import LabError, LabUnavailable
+from udpkit.lab.errors import CommandFailed, LabError, LabUnavailable, ProgramMissing
 
 LARGEST_ANSWER = 1 << 16
 
@@ -70,6 +71,19 @@ class Control:
             except (BrokenPipeError, ConnectionResetError) as error:
                 raise LabError("the lab's keeper has ended") from error
             return self._receive()
+
+    def spawn(self, host: int, argv: Sequence[str], *standard: int) -> tuple[int, int]:
+        """Start a program with these descriptors as its standard ones; answers its number, and its pidfd.
+
+        Raises ProgramMissing, and CommandFailed for what cannot be run.
+        """
+        try:
+            answer, [pidfd] = self.ask("spawn", *standard, host=host, argv=list(argv))
+        except FileNotFoundError as error:
+            raise ProgramMissing(argv[0]) from error
+        except OSError as error:
+            raise CommandFailed(f"{argv[0]} cannot be run: {error.strerror}") from error
+        return answer["pid"], pidfd
 
     def _receive(self) -> tuple[dict[str, Any], list[int]]:
         try:

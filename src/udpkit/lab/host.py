@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import select
 import shlex
 import socket
@@ -11,15 +10,13 @@ import time
 from dataclasses import replace
 
 from udpkit.evidence import proc_net_udp, proc_net_waiting_ports, socket_owners
+from udpkit.evidence.programs import NOT_FOUND
 from udpkit.facts import SocketEntry, SocketTable
 from udpkit.lab.capture import Capture
 from udpkit.lab.control import Control, why_unavailable
 from udpkit.lab.errors import CommandFailed, LabError, LabUnavailable, ProgramMissing
 from udpkit.lab.program import Program
 from udpkit.lab.waiting import wait_until
-
-NOT_FOUND = re.compile(r"([^:\s]+): (?:command )?not found$")
-"""What a shell says of a program that is missing."""
 
 
 class Host:
@@ -86,7 +83,7 @@ class Host:
         return socket.socket(fileno=descriptor)
 
     def run(self, *argv: str) -> Program:
-        """Start a program. It ends with the lab at the latest. Raises ProgramMissing."""
+        """Start a program. It ends with the lab at the latest. Raises ProgramMissing, CommandFailed."""
         program = Program(self._control, self._number, argv)
         self._open.append(program)
         return program
@@ -94,17 +91,14 @@ class Host:
     def attached(self, *argv: str) -> int:
         """Run a program with our own standard input, output and errors, to its end; answers its exit status.
 
-        Raises ProgramMissing.
+        Raises ProgramMissing, CommandFailed.
         """
-        try:
-            answer, [ends] = self._control.ask("spawn", 0, 1, 2, host=self._number, argv=list(argv))
-        except FileNotFoundError as error:
-            raise ProgramMissing(argv[0]) from error
+        pid, ends = self._control.spawn(self._number, argv, 0, 1, 2)
         try:
             select.select([ends], [], [])
         finally:
             os.close(ends)
-        status: int = self._control.ask("status", pid=answer["pid"])[0]["status"]
+        status: int = self._control.ask("status", pid=pid)[0]["status"]
         return status
 
     def capture(self, interface: str) -> Capture:
@@ -168,7 +162,7 @@ class Host:
         return descriptor
 
     def fed(self, text: str, *argv: str, timeout: float = 10) -> Program:
-        """Run a program with `text` as its input, to its end. Raises ProgramMissing and TimedOut."""
+        """Run a program with `text` as its input, to its end. Raises as `run`, and TimedOut."""
         program = Program(self._control, self._number, argv)
         try:
             program.type(text.encode())

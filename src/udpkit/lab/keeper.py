@@ -32,6 +32,8 @@ Answer = tuple[dict[str, Any], list[int]]
 CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_ADMIN = 12, 13, 21  # linux/capability.h
 LARGEST_REQUEST = 1 << 17
 """Bytes: the longest argument that execve(2) takes (MAX_ARG_STRLEN)."""
+LONGEST_PATH = 4096
+"""Of a path that is longer the kernel says just that (PATH_MAX); an answer has to fit into one message."""
 
 
 def main(control: socket.socket, user_namespace: bool) -> None:
@@ -142,7 +144,8 @@ def send(control: socket.socket, answer: dict[str, Any], descriptors: list[int] 
 
 
 def refusal(error: OSError) -> dict[str, Any]:
-    return {"errno": error.errno, "error": error.strerror, "path": error.filename}
+    path = str(error.filename)[:LONGEST_PATH] if error.filename else None
+    return {"errno": error.errno, "error": error.strerror, "path": path}
 
 
 if __name__ == "__main__":

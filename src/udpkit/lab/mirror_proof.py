@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -24,9 +23,10 @@ from udpkit.lab.errors import CommandFailed, LabError, LabUnavailable, TimedOut
 from udpkit.lab.experiment import Expect, Experiment, Fate, FixesPlan, ProgramPlan, Say, Start
 from udpkit.lab.host import Host
 from udpkit.lab.lab import Lab
+from udpkit.lab.mirror import Mirror
 from udpkit.lab.play import SILENCE, Player
 from udpkit.lab.program import Program
-from udpkit.lab.prove import AT_ONCE, REMEDIES, UNTRIED, Proof, Stage, Trial, judge, prove
+from udpkit.lab.prove import REMEDIES, UNTRIED, Proof, Stage, Trial, at_once, judge, prove
 from udpkit.lab.waiting import Cancel, wait_until
 from udpkit.probe.payload import payload_for
 
@@ -81,10 +81,9 @@ def prove_in_mirror(
     """
     original = read_configuration(namespace)
     finding, choice = inside(namespace, lambda: _fitted(finding, original))
-    notes: list[str] = []
     stage = partial(_stage, original=original, choice=choice)
     with Lab() as lab:
-        notes += mirror.build(lab, original, [choice] if choice else []).notes
+        notes = stage(lab).notes
     experiment = _experiment(finding, "client1" if choice else mirror.COPY)
     remembered = _remembered(namespace, finding, process, notes)
     everything = dict.fromkeys(["none", *fix_ids])
@@ -107,38 +106,31 @@ def prove_in_mirror(
         tried()
         return trial
 
-    with Cancel() as cancel, ThreadPoolExecutor(AT_ONCE) as pool:
-        try:
-            trials = list(pool.map(with_program, proofs))
-        except BaseException:
-            cancel.now()
-            pool.shutdown(cancel_futures=True)
-            raise
-    name = remembered.argv[0]
-    missing = f"{name} does not open port {_port(finding)} in the copy"
+    with at_once() as (pool, cancel):
+        trials = list(pool.map(with_program, proofs))
+    return MirrorProof(_joined(proofs, trials, remembered.argv[0], _port(finding), notes), notes)
+
+
+def _joined(
+    proofs: list[Proof], trials: Sequence[Trial | str], name: str, port: int, notes: list[str]
+) -> list[Proof]:
+    """The proofs with the real program's trials; as they are, and with a note, where those tell nothing."""
+    missing = f"{name} does not open port {port} in the copy"
     if isinstance(trials[0], str):
         notes.append(f"{missing} ({trials[0]}): {INSTEAD}")
-        return MirrorProof(proofs, notes)
+        return proofs
     if all(trial in (UNTRIED, UNANSWERED) for trial in trials):
         notes.append(f"{name} does not answer what it is asked here: {INSTEAD}")
-        return MirrorProof(proofs, notes)
-    return MirrorProof(
-        [
-            replace(
-                proof,
-                trials={
-                    PROGRAM: Trial(None, f"{missing} ({trial})") if isinstance(trial, str) else trial,
-                    **proof.trials,
-                },
-            )
-            for proof, trial in zip(proofs, trials, strict=True)
-        ],
-        notes,
-    )
+        return proofs
+    told = [Trial(None, f"{missing} ({one})") if isinstance(one, str) else one for one in trials]
+    return [
+        replace(proof, trials={PROGRAM: trial, **proof.trials})
+        for proof, trial in zip(proofs, told, strict=True)
+    ]
 
 
-def _stage(lab: Lab, original: Configuration, choice: SourceChoice | None) -> None:
-    mirror.build(lab, original, [choice] if choice else [])
+def _stage(lab: Lab, original: Configuration, choice: SourceChoice | None) -> Mirror:
+    return mirror.build(lab, original, [choice] if choice else [])
 
 
 def _port(finding: Finding) -> int:
@@ -218,9 +210,7 @@ def _remembered(
             None,
         )
     if process is None:
-        notes.append(
-            f"nobody who could be looked at waits on port {_port(finding)}: plain servers ran in its place"
-        )
+        notes.append(f"nobody who could be looked at waits on port {_port(finding)}: {INSTEAD}")
         return None
     try:
         return again.remember(process)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from udpkit.diagnosis import Finding, diagnose
 from udpkit.evidence import Evidence, read_captures, read_pcap, read_strace
-from udpkit.evidence.programs import find
+from udpkit.evidence.programs import NOT_FOUND, find
 from udpkit.facts import Case, Datagram, IcmpError, Reference, SocketEntry, SocketTable, Source
 from udpkit.lab.commands import FIX_RUN, meant, resolve
 from udpkit.lab.errors import CommandFailed, LabError, LabUnavailable, ProgramMissing, TimedOut, Unfit
@@ -28,7 +28,6 @@ from udpkit.lab.experiment import (
     Stop,
     Type,
 )
-from udpkit.lab.host import NOT_FOUND
 from udpkit.lab.keeper import can_make_hosts
 from udpkit.lab.lab import Lab
 from udpkit.lab.patterns import first_fit

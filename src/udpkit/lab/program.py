@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from udpkit.lab.control import Control
-from udpkit.lab.errors import ProgramMissing
 from udpkit.lab.waiting import wait_until
 
 LARGEST_OUTPUT = 16 << 20
@@ -33,15 +32,12 @@ class Program:
             os.set_blocking(ours, False)
         self._readers = {stdout_read: self.output, stderr_read: self.errors}
         try:
-            answer, [self._pidfd] = control.ask("spawn", stdin, stdout, stderr, host=host, argv=self.argv)
-        except BaseException as error:
+            self._pid, self._pidfd = control.spawn(host, self.argv, stdin, stdout, stderr)
+        except BaseException:
             self._close(self._stdin, *self._readers)
-            if isinstance(error, FileNotFoundError):
-                raise ProgramMissing(self.argv[0]) from error
             raise
         finally:
             self._close(stdin, stdout, stderr)
-        self._pid: int = answer["pid"]
 
     @property
     def pid(self) -> int:

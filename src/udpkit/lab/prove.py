@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from msgspec import structs
@@ -79,20 +80,27 @@ def prove(
         tried()
         return trial
 
-    with Cancel() as cancel, ThreadPoolExecutor(AT_ONCE) as pool:
+    with at_once() as (pool, cancel):
         running = {
             fix_id: {exchange: pool.submit(run, fix_id, exchange) for exchange in expected}
             for fix_id, expected in plan.expect.items()
         }
+        return [
+            Proof(
+                fix_id,
+                REMEDIES[fix_id].title,
+                {name: trials[name].result() if name in trials else UNTRIED for name in EXCHANGES},
+            )
+            for fix_id, trials in running.items()
+        ]
+
+
+@contextmanager
+def at_once() -> Iterator[tuple[ThreadPoolExecutor, Cancel]]:
+    """Threads for trials, and what ends the waiting of those that an error leaves."""
+    with Cancel() as cancel, ThreadPoolExecutor(AT_ONCE) as pool:
         try:
-            return [
-                Proof(
-                    fix_id,
-                    REMEDIES[fix_id].title,
-                    {name: trials[name].result() if name in trials else UNTRIED for name in EXCHANGES},
-                )
-                for fix_id, trials in running.items()
-            ]
+            yield pool, cancel
         except BaseException:
             cancel.now()
             pool.shutdown(cancel_futures=True)

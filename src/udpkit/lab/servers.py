@@ -272,7 +272,7 @@ def prepare(server: Server, host: Host, own: Path) -> list[str]:
     def fill(text: str) -> str:
         return text.replace("{dir}", str(own))
 
-    words = server.command.split()
+    words = fill(server.command).split()
     program = next(word for word in words if word != "env" and "=" not in word)
     if find(program) is None:
         raise ProgramMissing(program)

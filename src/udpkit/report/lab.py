@@ -13,7 +13,7 @@ from rich.text import Text
 from udpkit.facts import Datagram, Endpoint, IcmpError
 from udpkit.facts.text import printable
 from udpkit.lab.experiment import Command, Experiment, Prints
-from udpkit.lab.play import Taken
+from udpkit.lab.play import Played, Taken
 from udpkit.lab.prove import Proof
 from udpkit.lab.run import Result
 from udpkit.lab.sequence import icmp_name, payload
@@ -22,6 +22,8 @@ from udpkit.report.topology import topology
 
 OUTCOMES = {"works": "green", "fails": "red"}
 RESULTS = {"pass": "green", "fail": "bold red", "skip": "yellow"}
+ENDED = {"pass": "as expected", "fail": "NOT as expected", "skip": "skipped"}
+"""What a result is called."""
 ARROW = 30
 """Columns between the two ends of a message, at least."""
 
@@ -31,6 +33,23 @@ def show_result(out: Console, result: Result) -> None:
     experiment = result.experiment
     out.print(Text(printable(f"{experiment.name}: {experiment.title}"), "bold"))
     out.print(Text(printable(" ".join(experiment.question.split())), "italic"))
+    _show_stage(out, experiment)
+    if result.played:
+        _show_played(out, experiment, result.played)
+        heading(out, "Findings")
+        show_findings(out, result.findings)
+    if result.proofs:
+        heading(out, "Fixes, each tried on fresh hosts")
+        out.print(Padding(_proofs(result.proofs), (0, 0, 0, 2)))
+    if any(finding.fixes for finding in result.findings):
+        heading(out, "How to fix it")
+        show_offers(out, result.findings)
+    out.print()
+    show_outcome(out, result)
+
+
+def _show_stage(out: Console, experiment: Experiment) -> None:
+    """Hosts and cables, what is set up on the hosts, and the programs."""
     heading(out, "Stage")
     for line in topology(experiment.hosts):
         _line(out, line)
@@ -44,45 +63,37 @@ def show_result(out: Console, result: Result) -> None:
             _line(out, f"{name}# {line}")
     for program in experiment.programs.values():
         _line(out, f"{program.on}$ {'strace ' if program.trace else ''}{program.run}")
-    if result.played:
-        for index, source in enumerate(result.played.case.sources):
-            if source.kind == "pcap":
-                heading(out, f"Captured on {source.path} (numbers are the capture's packets)")
-                messages = [one for one in result.played.messages if one.seen.source == index]
-                if messages:
-                    out.print(Padding(_sequence(messages), (0, 0, 0, 2)))
-                else:
-                    _line(out, "nothing")
-        for name, calls in result.played.calls.items():
-            heading(out, f"System calls of {name} on UDP sockets, from strace")
-            for call in calls:
-                _line(out, call)
-        if result.played.looks:
-            heading(out, "UDP sockets, from the kernel's table")
-            out.print(Padding(_sockets(result), (0, 0, 0, 2)))
-        if printed := [taken for taken in result.played.taken if isinstance(taken.step, Command | Prints)]:
-            heading(out, "Printed")
-            for head, group in groupby(printed, lambda taken: _who_printed(experiment, taken)):
-                _line(out, head)
-                for line in (line for taken in group for line in taken.seen):
-                    _line(out, f"  {line}")
-        heading(out, "Findings")
-        show_findings(out, result.findings)
-    if result.proofs:
-        heading(out, "Fixes, each tried on fresh hosts")
-        out.print(Padding(_proofs(result.proofs), (0, 0, 0, 2)))
-    if any(finding.fixes for finding in result.findings):
-        heading(out, "How to fix it")
-        show_offers(out, result.findings)
-    out.print()
-    show_outcome(out, result)
+
+
+def _show_played(out: Console, experiment: Experiment, played: Played) -> None:
+    """What was captured, called, looked at and printed."""
+    for index, source in enumerate(played.case.sources):
+        if source.kind == "pcap":
+            heading(out, f"Captured on {source.path} (numbers are the capture's packets)")
+            messages = [one for one in played.messages if one.seen.source == index]
+            if messages:
+                out.print(Padding(_sequence(messages), (0, 0, 0, 2)))
+            else:
+                _line(out, "nothing")
+    for name, calls in played.calls.items():
+        heading(out, f"System calls of {name} on UDP sockets, from strace")
+        for call in calls:
+            _line(out, call)
+    if played.looks:
+        heading(out, "UDP sockets, from the kernel's table")
+        out.print(Padding(_sockets(played), (0, 0, 0, 2)))
+    if printed := [taken for taken in played.taken if isinstance(taken.step, Command | Prints)]:
+        heading(out, "Printed")
+        for head, group in groupby(printed, lambda taken: _who_printed(experiment, taken)):
+            _line(out, head)
+            for line in (line for taken in group for line in taken.seen):
+                _line(out, f"  {line}")
 
 
 def show_outcome(out: Console, result: Result) -> None:
     """One line: how the experiment ended, and why."""
-    words = {"pass": "as expected", "fail": "NOT as expected", "skip": "skipped"}
     line = Text.assemble(
-        (printable(f"{result.experiment.name}: {words[result.result]}"), RESULTS[result.result]),
+        (printable(f"{result.experiment.name}: {ENDED[result.result]}"), RESULTS[result.result]),
         f" ({result.seconds:.1f} s)",
         f": {printable(result.reason)}" if result.reason else "",
     )
@@ -179,9 +190,9 @@ def _about(error: IcmpError, messages: Iterable[Datagram | IcmpError]) -> str:
     return f"about {about}" if about else f"about {error.quoted_source} > {error.quoted_destination}"
 
 
-def _sockets(result: Result) -> Table:
+def _sockets(played: Played) -> Table:
     grid = Table.grid(padding=(0, 2))
-    for look in result.played.looks if result.played else ():
+    for look in played.looks:
         entries = look.table.entries
         for entry in entries:
             peer = f"connected to {entry.peer}" if entry.peer else "unconnected"

@@ -137,10 +137,7 @@ def _row(trials: list[Trial]) -> tuple[str, str, str, list[str], list[Outcome]]:
         f"{first.place.what} ({first.place.interface})",
         str(first.place.address),
         ", ".join(sources) or "-",
-        [
-            WRONG[one.kind] if one.outcome == "wrong" else WORDS.get(one.outcome, one.outcome)
-            for one in trials
-        ],
+        [_word(one) for one in trials],
         [one.outcome for one in trials],
     )
 

@@ -11,17 +11,16 @@ from rich.console import Console
 from udpkit.facts.text import printable
 from udpkit.lab.reading import built_in
 from udpkit.lab.run import Result
-from udpkit.report.lab import show_result, tables
+from udpkit.report.lab import ENDED, show_result, tables
 
 WIDTH = 118
-INDEX = "README.md"
-RAN = {"pass": "as expected", "fail": "NOT as expected", "skip": "skipped"}
+INDEX = "README"
 
 
 def pages(results: Sequence[Result]) -> dict[str, str]:
     """Texts by file name: a page for each experiment's file, and an index by chapter."""
     texts = {name: "\n".join(_page(name, group)) for name, group in _by_file(results)}
-    texts["README"] = "\n".join(_index(results))
+    texts[INDEX] = "\n".join(_index(results))
     return {f"{name}.md": f"{text}\n" for name, text in texts.items()}
 
 
@@ -40,7 +39,7 @@ def _index(results: Sequence[Result]) -> Iterator[str]:
             chapter = folder
             yield f"\n## {chapter.replace('-', ' ').capitalize()}\n"
         cases = f", {len(group)} cases" if len(group) > 1 else ""
-        ran = "" if group[0].result == "pass" else f" ({RAN[group[0].result]})"
+        ran = "" if group[0].result == "pass" else f" ({ENDED[group[0].result]})"
         yield f"- [{name}]({name}.md): {_escaped(group[0].experiment.title)}{cases}{ran}"
 
 

@@ -27,8 +27,6 @@ MOST_LOCAL = 8192
 """Local addresses and networks of a namespace that are told; the programs have room for 65536 of all."""
 GROUPS = 0x10 | 0x40 | 0x100 | 0x400
 """Addresses and routes, of IPv4 and IPv6 (linux/rtnetlink.h, RTMGRP_*)."""
-SO_NETNS_COOKIE = 71
-"""asm-generic/socket.h, from Linux 5.14 on."""
 HEADER = struct.Struct("=IH10x")
 """Length and type of a message (linux/netlink.h)."""
 ADDRESS_HEADER = 8
@@ -69,10 +67,7 @@ class Addresses:
         news = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
         try:
             news.bind((0, GROUPS))
-            if not self._fix.namespaces:
-                return news, 0
-            cookie = news.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8)
-            return news, int(struct.unpack("=Q", cookie)[0])
+            return news, namespaces.cookie() if self._fix.namespaces else 0
         except BaseException:
             news.close()
             raise

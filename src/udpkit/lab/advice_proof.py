@@ -1,21 +1,17 @@
-"""`udpkit fix advise --prove`: what a lab copy of the host shows of each fix."""
+"""What a lab copy of a host shows of each fix that is advised."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
-from udpkit.cli.exits import MISSING, Failure
+from udpkit.diagnosis import Finding
+from udpkit.evidence.namespaces import Namespace
 from udpkit.fixes import FIXES
 from udpkit.fixes.choosing import Advice
 from udpkit.lab.errors import LabError, LabUnavailable
 from udpkit.lab.mirror_proof import PROGRAM, prove_in_mirror
 from udpkit.lab.prove import UNTRIED, Proof
-
-if TYPE_CHECKING:
-    from udpkit.diagnosis import Finding
-    from udpkit.evidence.namespaces import Namespace
 
 UNSEEN = "with nothing changed the fault does not show there"
 
@@ -39,14 +35,17 @@ def show_in_mirror(
     process: int | None,
     progress: Callable[[int, int], object],
 ) -> Shown:
-    """The advice, with what was seen of each fix that can be had. Raises Failure, NoIp, OSError."""
+    """The advice, with what was seen of each fix that can be had.
+
+    Raises LabUnavailable, NoIp, OSError; whatever else goes wrong is a note.
+    """
     ids = [one.id for one in advice if not one.obstacle and can_be_tried(one.id)]
     if not ids:
         return Shown([*advice], notes=["no fix for this can be tried in a lab copy"])
     try:
         proof = prove_in_mirror(namespace, finding, ids, process=process, progress=progress)
-    except LabUnavailable as error:
-        raise Failure(str(error), MISSING) from error
+    except LabUnavailable:
+        raise
     except LabError as error:
         return Shown([*advice], notes=[str(error)])
     verified = proof.verified()
