@@ -19,7 +19,8 @@ SOURCE = 1
 MOST = 20_000
 """Sockets that are remembered; the oldest are forgotten for others."""
 PAUSES = 10
-"""Between two looks pass so many times as long as the last one took."""
+"""Between two looks passes so many times the processor time of the last: where others are busy, too, it takes
+longer, but costs no more."""
 LARGEST = 32 << 20
 """Bytes of a socket table that are read: 200,000 sockets."""
 JUDGED = 5000
@@ -51,9 +52,9 @@ class LiveOwners:
 
     def learn(self) -> None:
         """See which sockets there are, and who holds those that are new."""
-        began = time.monotonic()
-        if began < self._next:
+        if time.monotonic() < self._next:
             return
+        spent = time.thread_time()
         table = self._table()
         sockets = _by_ends(table)
         if not self._holders.keys() >= set(sockets.values()):
@@ -70,7 +71,7 @@ class LiveOwners:
         self._remember(table)
         while len(self._known) > MOST:
             del self._known[next(iter(self._known))]
-        self._next = began + PAUSES * (time.monotonic() - began)
+        self._next = time.monotonic() + PAUSES * (time.thread_time() - spent)
 
     def learn_again(self) -> None:
         """Look once more for who holds the sockets that nobody seemed to hold: programs start."""
