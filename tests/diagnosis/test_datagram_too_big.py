@@ -42,7 +42,7 @@ def test_an_old_router_names_no_mtu():
 def test_a_reply_may_be_too_big():
     one = found(too_big(replies=flow(1, 0.5, largest=4000), quoted=(SERVER, CLIENT), first=1))[CODE]
     assert one.summary.startswith(f"{SERVER} sent {CLIENT} packets of up to 4028 bytes")
-    assert one.why[2].startswith("udp_err() on the server")
+    assert one.why[2].startswith("udp_err() on 10.0.0.1")
 
 
 SILENT = {

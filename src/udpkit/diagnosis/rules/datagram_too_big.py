@@ -86,6 +86,6 @@ def _finding(case: Case, one: Conversation, errors: Sequence[Errors]) -> Finding
             f"({place(case, errors[0].first.seen)}).",
             f"{functions.learn_mtu} on {error.receiver}: it notes the MTU for that path, and the next "
             "datagram leaves in fragments, or fails with EMSGSIZE where the program wants no fragments.",
-            on_the_sender("client" if is_request else "server", error),
+            on_the_sender(error),
         ],
     )

@@ -309,7 +309,7 @@ def _seen_from_outside(case: Case, victim: Conversation) -> Finding:
             f"({place(case, requests[0])}).",
             f"{functions.connect} on the server: a program that connects its listener to {client} fixes the "
             f"route's source, {actual.address}, as its local address; an unconnected one would not have "
-            "been told that its reply was refused.",
+            f"been told that its reply was refused, unless it asked for errors ({functions.asks}).",
             f"{functions.refuse} on the server: no socket for {server} any more, so it answers port "
             f"unreachable ({place(case, refused[0].first.seen)}).",
         ],

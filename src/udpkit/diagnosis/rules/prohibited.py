@@ -141,7 +141,7 @@ def _finding(case: Case, one: Conversation, errors: Sequence[Errors], severity: 
             f"{error.quoted_destination} and answered {name(error)} ({place(case, errors[0].first.seen)}); "
             f"a route of the type prohibit says so from {functions.prohibit}.",
             *_not_the_host(error, functions.refuse),
-            on_the_sender("client" if is_request else "server", error),
+            on_the_sender(error),
         ],
     )
 
@@ -167,11 +167,11 @@ def _by_its_own_reject(
         one=one,
         errors=refusals,
         why=[
-            f"{functions.lookup} on the server would have found the socket, before "
+            f"{functions.lookup} on {one.server.address} would have found the socket, before "
             f"({place(case, sockets[0])}) and after ({place(case, sockets[1])}).",
-            f"{functions.reject} on the server: a firewall rule with REJECT came first and answered port "
+            f"{functions.reject} on {one.server.address}: a firewall rule with REJECT came first and answered port "
             f"unreachable ({place(case, refusals[0].first.seen)}).",
-            on_the_sender("client", refusals[0].error),
+            on_the_sender(refusals[0].error),
         ],
         more=[*sockets],
     )

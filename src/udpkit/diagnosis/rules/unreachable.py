@@ -92,7 +92,7 @@ def _finding(case: Case, one: Conversation, errors: Sequence[Errors], severity: 
         errors=errors,
         why=[
             _step(error, FUNCTIONS[error.sender.version]) + f" ({place(case, errors[0].first.seen)}).",
-            on_the_sender("client" if is_request else "server", error),
+            on_the_sender(error),
         ],
     )
 
