@@ -260,7 +260,8 @@ SERVED_ANOTHER = {
         beside(refused(CLIENT, "10.0.0.1:53", first=3), also={ANOTHER: flow(9, 4, 5)}),
         (
             "note",
-            f"{ANOTHER} was answered later, so its program (re)started, or NAT on the way changed, in between",
+            f"{ANOTHER} was answered later, so its program (re)started, or NAT on the way changed, in "
+            "between",
         ),
     ),
     "a known service, before and after": (

@@ -183,8 +183,8 @@ def _cause(socket: TracedSocket, call: Calls, peer: Endpoint) -> Calls | None:
 
 
 def _sent_at(socket: TracedSocket, cause: Calls, call: Calls) -> Moment | None:
-    """When the last of the calls that were alike was made, if that was before; else the first, if it was after
-    the error before, so that it is the first that the error may be about. None: one that is not listed."""
+    """When the last of the calls that were alike was made, if that was before; else the first, if no other
+    error came since: so it is the first that the error may be about. None: one that is not listed."""
     if cause.last.order < call.first.order:
         return cause.last
     errors = (one for one in socket.calls if one.errno in CODES)
@@ -225,8 +225,8 @@ def _local(call: Calls, peer: Endpoint) -> str:
         return "nf_hook_slow() on the sender: a rule of its own firewall dropped the datagram on the way out."
     if call.errno == "EMSGSIZE":
         return (
-            f"{functions.append} on the sender: the datagram is longer than any may be, or than the MTU of its "
-            "link or path takes, where the program wants no fragments; or an ICMP error about an earlier "
+            f"{functions.append} on the sender: the datagram is longer than any may be, or than the MTU of "
+            "its link or path takes, where the program wants no fragments; or an ICMP error about an earlier "
             "datagram."
         )
     return (

@@ -103,8 +103,9 @@ def _finding(one: Conversation, errors: Sequence[Errors]) -> Finding:
     steps = [on_the_sender(error)]
     if hard:
         steps.append(
-            f"{functions.connect} on {one.client.address}: a socket that was connected to {one.server} is told; "
-            f"without connect() it takes {functions.asks} and a look into the error queue (MSG_ERRQUEUE)."
+            f"{functions.connect} on {one.client.address}: a socket that was connected to {one.server} is "
+            f"told; without connect() it takes {functions.asks} and a look into the error queue "
+            "(MSG_ERRQUEUE)."
         )
     if one.server.port in ONE_WAY:
         steps.append("The protocol expects no answer, so nobody may ever notice.")

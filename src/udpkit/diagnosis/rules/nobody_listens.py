@@ -7,11 +7,11 @@ start; or the server had answered before and its program has ended. Socket table
 are any, say more. It is an error while nothing answers; a note where answers came afterwards (the program
 had not started yet, or restarted, NAT on the way changed, or one of several servers behind the address is
 down), where a peer-to-peer program meets peers that have gone, where the protocol is asked on the off chance
-(NetBIOS, NAT-PMP), or where the socket closed at the end of an exchange. A table of that host that shows a socket on
-the port makes it a warning: the program may have started later, or a firewall's REJECT may pose as the host.
-A table without the host's address may be another's, and only adds a word. Where the capture shows that the
-same port served another client before or after, the summary says so: a warning if that one was answered both
-before and after, a note if only after.
+(NetBIOS, NAT-PMP), or where the socket closed at the end of an exchange. A table of that host that shows a
+socket on the port makes it a warning: the program may have started later, or a firewall's REJECT may pose as
+the host. A table without the host's address may be another's, and only adds a word. Where the capture shows
+that the same port served another client before or after, the summary says so: a warning if that one was
+answered both before and after, a note if only after.
 
 In a log of strace: a call failed with ECONNREFUSED. The summary says which datagram of the socket that is
 about: the error was kept in the socket until its next call, whichever that was. A warning, since the log
@@ -125,10 +125,10 @@ def _finding(
         one=one,
         errors=refusals,
         why=[
-            f"{functions.lookup} on {one.server.address}: no socket takes a datagram from {known(one.client)} to "
-            f"{one.server}{_as_tables_show(case, one)}.",
-            f"{functions.refuse} on {one.server.address}: nobody to deliver to, so it answers port unreachable "
-            f"({place(case, refusals[0].first.seen)}).",
+            f"{functions.lookup} on {one.server.address}: no socket takes a datagram from "
+            f"{known(one.client)} to {one.server}{_as_tables_show(case, one)}.",
+            f"{functions.refuse} on {one.server.address}: nobody to deliver to, so it answers port "
+            f"unreachable ({place(case, refusals[0].first.seen)}).",
             on_the_sender(refusals[0].error),
         ],
         more=[
@@ -151,7 +151,8 @@ def _judge(
             )
         if replies.first.order > first:
             return "note", (
-                "it was answered only later, so its program (re)started, or NAT on the way changed, in between"
+                "it was answered only later, so its program (re)started, or NAT on the way changed, in "
+                "between"
             )
         return "note", (
             "answers came before and after, so its program restarted, or one of several servers behind the "
@@ -198,7 +199,8 @@ def _beside(other: Beside) -> tuple[Severity, str]:
         return "error", f"it had answered {other.peer} before, so its program has ended{to_one}"
     if other.after_all:
         return "note", (
-            f"{other.peer} was answered later, so its program (re)started, or NAT on the way changed, in between"
+            f"{other.peer} was answered later, so its program (re)started, or NAT on the way changed, in "
+            "between"
         )
     return "warning", (
         f"yet it answered {other.peer} {'before and after' if other.before else 'in between'}, so its "
