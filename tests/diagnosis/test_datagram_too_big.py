@@ -1,5 +1,7 @@
 import pytest
 
+from udpkit.fixes import advise
+
 from .facts_build import CLIENT, CLIENT6, ROUTER, ROUTER6, SERVER, SERVER6, flow, found, icmp, talk
 
 CODE = "datagram-too-big"
@@ -37,6 +39,33 @@ def test_a_program_that_goes_on_with_large_ones():
 
 def test_an_old_router_names_no_mtu():
     assert "names no MTU" in found(too_big(mtu=None))[CODE].summary
+
+
+def offered(found):
+    return {offer.id: offer.command for offer in advise(found).fixes}["smaller-datagrams"]
+
+
+@pytest.mark.parametrize(
+    ("mtu", "noted", "payload"),
+    [
+        (1400, "the MTU for that path, and", "1232 bytes of payload, which pass every link of IPv6 (DNS"),
+        (1000, "the MTU for that path, and", "972 bytes of payload, as the MTU of the path is smaller"),
+        (296, "552 bytes for that path, its net.ipv4.route.min_pmtu", "268 bytes of payload, as"),
+        (None, "552 bytes for that path", "1232 bytes of payload"),
+        (20, "552 bytes for that path", "1232 bytes of payload"),  # no link takes so little
+    ],
+)
+def test_what_passes_is_what_the_error_names(mtu, noted, payload):
+    one = found(too_big(mtu=mtu))[CODE]
+    assert one.why[1].startswith(f"ipv4_sk_update_pmtu() on 10.0.0.9: it notes {noted}")
+    assert f"send at most {payload}" in offered(one)
+    assert ("DNS" in offered(one)) == (mtu != 296)
+
+
+def test_ipv6_knows_no_smaller_mtu_than_1280():
+    one = found(too_big(CLIENT6, SERVER6, mtu=1200))[CODE]
+    assert "notes 1280 bytes for that path" in one.why[1]
+    assert "1232 bytes" in offered(one)
 
 
 def test_a_reply_may_be_too_big():

@@ -72,7 +72,7 @@ def test_it_takes_seconds_to_find_no_neighbour(by, link):
     [
         (0, 0.1, "ip6_pkt_discard() on fd00::fe: it has no route to fd00::1, or one of the type unreachable"),
         (3, 3, "ndisc_error_report() on fd00::fe: fd00::1 did not answer on the last link for 3.0 seconds"),
-        (3, 0.1, "nf_send_unreach6() on fd00::fe: a rule with REJECT says so; the error came at once"),
+        (3, 0.1, "nf_send_unreach6() on fd00::fe: a rule with REJECT says so; it came at once"),
     ],
 )
 def test_in_ipv6(code, first, step):

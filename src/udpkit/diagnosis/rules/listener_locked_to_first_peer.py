@@ -208,6 +208,7 @@ def _locked(case: Case, lock: Lock, victim: Conversation, refusals: list[Errors]
         why=_why(case, lock, victim, refusals),
         evidence=[lock.before.seen, lock.after.seen, *first_and_last(refusals)],
         listener=lock.before.local,
+        second=client != lock.peer,
     )
 
 
@@ -346,4 +347,5 @@ def _refused_beside(case: Case, victim: Conversation, first: Beside) -> Finding:
             f"({place(case, refused[0].first.seen)}).",
         ],
         evidence=[*flow[:1], *first_and_last([victim.requests])[:1], *first_and_last(refused), *flow[1:]],
+        second=True,
     )

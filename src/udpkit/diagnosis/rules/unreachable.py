@@ -155,7 +155,7 @@ def _no_neighbour(error: IcmpError, delay: tuple[int, int] | None) -> str:
         )
     if delay and delay[1] < AT_ONCE_NS:
         return (
-            f"{others}; the error came at once, while {functions.no_neighbour} asks for {address} for "
-            "seconds first, unless somebody had it ask before"
+            f"{others}; it came at once, and from {functions.no_neighbour} it would come after seconds of "
+            f"asking for {address}, unless others had begun that"
         )
     return f"{silent}, {down}; or, if the error came at once, {others}"
