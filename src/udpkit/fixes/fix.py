@@ -21,8 +21,6 @@ ELSEWHERE = {4: ip_address("192.0.2.1"), 6: ip_address("2001:db8::1")}
 """What stands for a client anywhere (RFC 5737, RFC 3849)."""
 EVERYWHERE = 1232
 """Bytes of payload: the least MTU of IPv6, 1280, less the headers."""
-LEAST_OF_DNS = 512
-"""RFC 6891 6.2.3"""
 SOME = 8
 """Addresses of a network that are looked at for one that is not the host's own."""
 
@@ -123,11 +121,14 @@ def values(finding: Finding, own: Container[Address] = ()) -> dict[str, str]:
     pid: of the server's process, where its name has it behind, in brackets ·
     wildcard: 0.0.0.0 or :: · anywhere: the wildcard with the port · listener: where the server waits, in
     words · iptables: iptables or ip6tables · ip: `ip` or `ip -6` · six: empty or 6, for `nc -{six}ul` ·
-    family: ipv4 or ipv6 · payload: how much passes the path, in words.
+    family: ipv4 or ipv6 · payload: how many bytes of it to send at most · passes: why
+    so many, in words.
     """
     server, actual, client = finding.server, finding.actual, finding.client
     known = {"client": str(client.address if isinstance(client, Endpoint) else client or "any client")}
-    known["payload"] = _payload(finding.payload)
+    fits = finding.payload if finding.payload and finding.payload < EVERYWHERE else None
+    known["payload"] = str(fits or EVERYWHERE)
+    known["passes"] = "the MTU of the path takes no more" if fits else "every link of IPv6 takes that"
     known["listener"] = str(finding.listener or "all addresses")
     if isinstance(client, Endpoint):
         known["peer"] = known["client"]
@@ -156,16 +157,6 @@ def values(finding: Finding, own: Container[Address] = ()) -> dict[str, str]:
         known |= {"address": str(server.address)}
         known.setdefault("actual", str(server.address))
     return known | ({"server": str(server)} if {"address", "port"} <= known.keys() else {})
-
-
-def _payload(passes: int | None) -> str:
-    if passes is None or passes >= EVERYWHERE:
-        return (
-            f"{EVERYWHERE} bytes of payload, which pass every link of IPv6 (DNS: edns-buffer-size "
-            f"{EVERYWHERE})"
-        )
-    dns = f" (DNS: edns-buffer-size {passes})" if passes >= LEAST_OF_DNS else ""
-    return f"{passes} bytes of payload, as the MTU of the path is smaller than any of IPv6{dns}"
 
 
 def _one_of(network: Network, own: Container[Address]) -> Address | None:
