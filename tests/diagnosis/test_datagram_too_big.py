@@ -1,5 +1,7 @@
 import pytest
 
+from udpkit.fixes import advise
+
 from .facts_build import CLIENT, CLIENT6, ROUTER, ROUTER6, SERVER, SERVER6, flow, found, icmp, talk
 
 CODE = "datagram-too-big"
@@ -39,10 +41,40 @@ def test_an_old_router_names_no_mtu():
     assert "names no MTU" in found(too_big(mtu=None))[CODE].summary
 
 
+def offered(found):
+    return {offer.id: offer.command for offer in advise(found).fixes}["smaller-datagrams"]
+
+
+@pytest.mark.parametrize(
+    ("mtu", "noted", "payload"),
+    [
+        (
+            1400,
+            "the MTU for that path, and",
+            "1232 bytes of payload, as every link of IPv6 takes that (DNS: edns-buffer-size 1232)",
+        ),
+        (1000, "the MTU for that path, and", "972 bytes of payload, as the MTU of the path takes no more"),
+        (296, "552 bytes for that path, its net.ipv4.route.min_pmtu", "268 bytes of payload, as"),
+        (None, "552 bytes for that path", "1232 bytes of payload"),
+        (20, "552 bytes for that path", "1232 bytes of payload"),  # no link takes so little
+    ],
+)
+def test_what_passes_is_what_the_error_names(mtu, noted, payload):
+    one = found(too_big(mtu=mtu))[CODE]
+    assert one.why[1].startswith(f"ipv4_sk_update_pmtu() on 10.0.0.9: it notes {noted}")
+    assert f"send at most {payload}" in offered(one)
+
+
+def test_ipv6_knows_no_smaller_mtu_than_1280():
+    one = found(too_big(CLIENT6, SERVER6, mtu=1200))[CODE]
+    assert "notes 1280 bytes for that path" in one.why[1]
+    assert "1232 bytes" in offered(one)
+
+
 def test_a_reply_may_be_too_big():
     one = found(too_big(replies=flow(1, 0.5, largest=4000), quoted=(SERVER, CLIENT), first=1))[CODE]
     assert one.summary.startswith(f"{SERVER} sent {CLIENT} packets of up to 4028 bytes")
-    assert one.why[2].startswith("udp_err() on the server")
+    assert one.why[2].startswith("udp_err() on 10.0.0.1")
 
 
 SILENT = {

@@ -16,6 +16,7 @@ def test_the_host_says_that_it_gave_up(client, server, kind, function):
     assert one.severity == "error"
     assert f"{client} sent {server} a datagram in fragments, and not all of them arrived" in one.summary
     assert one.why[0].startswith(f"{function} on ")
+    assert one.why[1].split()[0] == ("icmp_unreach()" if kind == (11, 1) else "udpv6_err()")
 
 
 def test_others_got_through():
@@ -26,7 +27,7 @@ def test_others_got_through():
 def test_a_reply_in_fragments():
     one = found(talk(CLIENT, SERVER, flow(1), flow(1), icmp((11, 1), (SERVER, CLIENT), first=30)))[CODE]
     assert one.severity == "error"
-    assert one.why[1].startswith("udp_err() on the server: no socket is told")
+    assert one.why[1].startswith("icmp_unreach() on 10.0.0.1: no socket is told")
 
 
 def test_what_only_the_capture_misses_may_be_its_filter():

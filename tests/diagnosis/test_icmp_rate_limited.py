@@ -16,7 +16,7 @@ def test_a_scan_of_closed_ports_hears_of_six():
     one = found(case(*scan()))[CODE]
     assert (one.severity, one.count) == ("note", 6)
     assert "sent 60 datagrams to 60 ports of 10.0.0.1, and 6 were refused" in one.summary
-    assert one.why[1].startswith("icmpv4_xrlim_allow() on the server")
+    assert one.why[1].startswith("icmpv4_xrlim_allow() on 10.0.0.1")
     assert codes(case(*scan())) == [(CODE, "note")]
 
 

@@ -11,8 +11,8 @@ def test_a_refused_reply_says_that_the_client_had_gone():
     assert (one.severity, one.client, one.server, one.count) == ("note", at(CLIENT), at(DNS), 1)
     gone = "had closed its socket and refused the reply"
     assert one.summary == f"{DNS} answered {CLIENT}, which {gone}: 6.25 s after the request."
-    assert one.why[0].startswith("__udp4_lib_lookup() on the client")
-    assert one.why[2].startswith("udp_err() on the server")
+    assert one.why[0].startswith("__udp4_lib_lookup() on 10.0.0.9")
+    assert one.why[2].startswith("udp_err() on 10.0.0.1")
     assert [seen.packet for seen in one.evidence] == [1, 6301, 6251]
 
 

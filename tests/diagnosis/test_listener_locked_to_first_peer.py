@@ -1,5 +1,7 @@
 import pytest
 
+from udpkit.fixes import advise
+
 from .build import at, codes, findings, refused, sent, socket, tables
 
 CODE = "listener-locked-to-first-peer"
@@ -13,6 +15,15 @@ SECOND_REFUSED = [sent(SECOND, SERVER), refused(SECOND, SERVER)]  # packets 5 an
 def test_a_listener_locked_to_its_only_client_through_the_right_address_does_no_harm():
     assert codes(*TALK, tables=tables((0.5, [WAITING]), (1.5, [LOCKED]))) == []
     assert codes(*TALK, tables=tables((0.5, [WAITING]), (1.5, [LOCKED]), (9, []))) == []
+
+
+def test_a_first_client_that_asks_another_address_can_be_helped_by_addresses():
+    steps = [sent(FIRST, "10.9.0.1:56789"), refused(FIRST, "10.9.0.1:56789")]
+    here = tables((0.5, [WAITING]), (0.7, [socket(SERVER, FIRST)]))
+    [found] = findings(sent(FIRST, SERVER), *steps, tables=here).values()
+    offered = {offer.id for offer in advise(found).fixes}
+    assert {"bind", "attach"} <= offered
+    assert "unconnected-server" not in offered
 
 
 def test_what_others_say_to_other_ports_does_not_clear_a_lock():
@@ -41,6 +52,7 @@ def test_a_second_client_is_refused_by_the_lock():
     assert (found.code, found.severity, found.count, found.process) == (CODE, "error", 1, "nc")
     assert (found.client, found.server, found.actual) == (at(SECOND), at(SERVER), at(SERVER))
     assert f"it is connected to {FIRST}" in found.why[2]
+    assert [offer.id for offer in advise(found).fixes] == ["unconnected-server"]
     assert [(seen.source, seen.packet or seen.line) for seen in found.evidence] == [(1, 2), (2, 2), (0, 6)]
 
 

@@ -33,11 +33,12 @@ def test_a_refused_request_names_the_port_that_nobody_has():
     one = found(talk(CLIENT, SERVER, flow(1), None, refused()))[CODE]
     assert (one.severity, one.client, one.server, one.count) == ("error", at(CLIENT), at(SERVER), 1)
     assert one.summary == f"{CLIENT} asked {SERVER}, and 10.0.0.1 refused it: nobody listens on that port."
-    assert [step.split(" on the ")[0] for step in one.why] == [
-        "__udp4_lib_lookup()",
-        "icmp_send()",
-        "udp_err()",
+    assert [step.split(": ")[0] for step in one.why] == [
+        "__udp4_lib_lookup() on 10.0.0.1",
+        "icmp_send() on 10.0.0.1",
+        "udp_err() on 10.0.0.9",
     ]
+    assert "an unconnected one hears of it only if it asked for errors (IP_RECVERR)" in one.why[2]
     assert [seen.packet for seen in one.evidence] == [1, 11]
 
 
@@ -98,6 +99,11 @@ SEVERITIES = {
         "note",
     ),
 }
+
+
+def test_what_was_answered_only_later_may_have_been_there_before():
+    one = found(SEVERITIES["a program that started later"][0])[CODE]
+    assert "answered only later, so its program (re)started, or NAT on the way changed" in one.summary
 
 
 @pytest.mark.parametrize(("conversation", "severity"), SEVERITIES.values(), ids=SEVERITIES)
@@ -252,7 +258,11 @@ SERVED_ANOTHER = {
     ),
     "later": (
         beside(refused(CLIENT, "10.0.0.1:53", first=3), also={ANOTHER: flow(9, 4, 5)}),
-        ("note", f"nobody listened there at first, but {ANOTHER} was answered later"),
+        (
+            "note",
+            f"{ANOTHER} was answered later, so its program (re)started, or NAT on the way changed, in "
+            "between",
+        ),
     ),
     "a known service, before and after": (
         beside(refused(CLIENT, "10.0.0.1:53", first=3), also={ANOTHER: flow(9, 1, 5)}),

@@ -230,7 +230,7 @@ def test_a_reject_of_the_hosts_own_that_poses_as_a_closed_port(stage: Stage) -> 
 
 ROUTES = {
     "a router without a route": ("route del 10.5.0.0/24", OTHER, "ip_error()"),
-    "a route of the type unreachable": (f"route add unreachable {SERVER}", SERVER, "arp_error_report()"),
+    "a route of the type unreachable": (f"route add unreachable {SERVER}", SERVER, "ip_error()"),
     "a host that is down": ("route show", SILENT_HOST, "arp_error_report()"),
     "a router without a route in IPv6": (f"-6 route add unreachable {SERVER6}", SERVER6, "ip6_pkt_discard()"),
     "a host that is down in IPv6": ("route show", "fd01::77", "ndisc_error_report()"),

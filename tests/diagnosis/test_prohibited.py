@@ -42,7 +42,24 @@ def test_it_names_who_forbids(code, by, who):
 def test_in_ipv6(code):
     one = found(talk(CLIENT6, SERVER6, flow(1), None, icmp((1, code), (CLIENT6, SERVER6), by=ROUTER6)))[CODE]
     assert one.why[0].startswith("nf_send_unreach6() on fd00::fe")
-    assert "ip6_pkt_prohibit()" in one.why[0]
+    assert ("ip6_pkt_prohibit()" in one.why[0]) == (code == 1)
+
+
+ROUTES = {
+    "a router's route": ((3, 13), ROUTER, True),
+    "a kind that only a rule names": ((3, 10), ROUTER, False),
+    "another router's precedence": ((3, 15), ROUTER, False),
+    "a rule that says port unreachable": ((3, 3), ROUTER, False),
+    "the host itself, which has the address": ((3, 13), None, False),
+    "the client's own host, where the send would fail": ((3, 13), "10.0.0.9", False),
+}
+
+
+@pytest.mark.parametrize(("kind", "by", "expected"), ROUTES.values(), ids=ROUTES)
+def test_what_a_route_of_the_type_prohibit_may_have_said(kind, by, expected):
+    step = found(talk(CLIENT, SERVER, flow(1), None, icmp(kind, (CLIENT, SERVER), by=by)))[CODE].why[0]
+    assert ("a route of the type prohibit says the same, from ip_error()" in step) == expected
+    assert ("or a router that goes by precedence" in step) == (kind == (3, 15))
 
 
 def test_port_unreachable_from_another_address_is_a_reject_rule():

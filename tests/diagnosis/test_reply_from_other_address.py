@@ -112,6 +112,17 @@ def test_another_icmp_error_is_no_refusal(code):
     assert codes(*steps) == [(CODE, "warning")]
 
 
+def test_a_reply_that_nobody_refused_may_have_met_a_firewall():
+    """One that lets in answers only drops it without a word."""
+    found = findings(sent(CLIENT, ASKED), sent(ACTUAL, CLIENT))[CODE]
+    assert "takes the datagram, if no firewall of that host drops it before" in found.why[-1]
+
+
+def test_an_unconnected_server_may_have_asked_to_be_told_of_the_refusal():
+    found = findings(sent(CLIENT, ASKED), sent(ACTUAL, CLIENT), refused(ACTUAL, CLIENT))[CODE]
+    assert found.why[-1].endswith("hears of it only if it asked for errors (IP_RECVERR).")
+
+
 def test_every_reply_and_every_refusal_is_evidence():
     exchange = [sent(CLIENT, ASKED), sent(ACTUAL, CLIENT), refused(ACTUAL, CLIENT)]
     found = findings(*exchange, *exchange)[CODE]

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from udpkit.diagnosis import Finding, diagnose
+from udpkit.diagnosis.traced_errors import refused_calls
 from udpkit.evidence import Evidence, read_strace
 from udpkit.facts import Case
 
@@ -62,7 +63,7 @@ def test_the_dual_stack_server_is_named_with_its_client_and_lines():
     assert "dual-stack" in found.summary
     assert "routed IPv4 address" in found.summary
     assert lines(found) == [4, 6, 7]
-    functions = ["__udp4_lib_lookup()", "udp_recvmsg()", "ip_route_output_flow()", "__udp4_lib_lookup()"]
+    functions = ["__udp4_lib_lookup()", "udpv6_recvmsg()", "ip_route_output_flow()", "__udp4_lib_lookup()"]
     assert [step.split(" on the ")[0] for step in found.why] == functions
 
 
@@ -176,6 +177,26 @@ def test_an_error_is_about_the_datagram_before():
     [unsure] = diagnose(case(SOCKET + CONNECT + SEND + SEND + REFUSED))
     assert (unsure.severity, lines(unsure)) == ("note", [4, 5])
     assert "one of the 2 datagrams" in unsure.summary
+    assert "the last of them sent by sendto() at line 4" in unsure.summary
+
+
+def test_of_calls_that_are_alike_only_the_first_and_the_last_have_a_line():
+    two, taken = SEND + SEND, SOCKET + CONNECT
+    [first] = diagnose(case(taken + two + REFUSED + SEND))
+    assert "one of the 2 datagrams to 10.0.0.3:40000 before, the first of them sent" in first.summary
+    assert lines(first) == [3, 5]
+    gone = "getsockopt(3, SOL_SOCKET, SO_ERROR, [ECONNREFUSED], [4]) = 0\n"
+    for sends, about in ((two, "one of the 2 datagrams to"), (SEND, "the datagram to")):
+        log = case(taken + SEND + gone + sends + REFUSED + SEND)
+        _, unlisted = refused_calls(log, "nobody-listens")
+        assert f"about {about} 10.0.0.3:40000 before." in unlisted.summary
+        assert len(unlisted.evidence) == 1
+
+
+def test_a_datagram_that_is_too_long_does_not_get_as_far_as_the_route():
+    [found] = diagnose(case(SOCKET + CONNECT + SEND.replace("= 1", "= -1 EMSGSIZE (x)")))
+    assert (found.code, found.severity) == ("datagram-too-big", "note")
+    assert found.why[0].startswith("__ip_append_data() on the sender: the datagram is longer than")
 
 
 def test_a_refused_answer_says_nothing_of_the_server():

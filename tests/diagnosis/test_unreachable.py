@@ -23,15 +23,20 @@ def failing(kind, by=ROUTER, client=CLIENT, server=SERVER, replies=None, **rest)
 
 
 WHO = {
-    "a router without a neighbour": (
+    "a router with a route of the type unreachable": (
         (3, 1),
         ROUTER,
-        "arp_error_report() on 10.0.0.254: 10.0.0.1 did not answer on the last",
+        "ip_error() on 10.0.0.254: a route of the type unreachable says so, or a rule with REJECT",
     ),
-    "the client's own host": (
+    "the client's own host at once": (
         (3, 1),
         "10.0.0.9",
-        "arp_error_report() on 10.0.0.9: 10.0.0.1 did not answer on its own link",
+        "nf_send_unreach() on 10.0.0.9: a rule with REJECT",
+    ),
+    "what Linux does not say": (
+        (3, 12),
+        ROUTER,
+        "nf_send_unreach() on 10.0.0.254: a rule with REJECT met the datagram to 10.0.0.1, or a router of",
     ),
     "a router without a route": ((3, 0), ROUTER, "ip_error() on 10.0.0.254: it has no route to 10.0.0.1"),
     "the client's own firewall": (
@@ -47,15 +52,36 @@ WHO = {
 def test_it_says_who_says_so_and_why(kind, by, step):
     one = found(failing(kind, by))[CODE]
     assert one.severity == "error"
-    assert f"says {by or '10.0.0.1'}" in one.summary or f"({by})" in one.summary
+    assert f"says {by}" in one.summary or f"({by})" in one.summary or by is None
     assert one.why[0].startswith(step)
     assert one.why[0].endswith("(packet 11).")
 
 
-@pytest.mark.parametrize(("code", "step"), [(0, "ip6_pkt_discard()"), (3, "ndisc_error_report()")])
-def test_in_ipv6(code, step):
-    one = found(failing((1, code), ROUTER6, CLIENT6, SERVER6))[CODE]
-    assert one.why[0].startswith(f"{step} on fd00::fe")
+@pytest.mark.parametrize(("by", "link"), [(ROUTER, "the last link"), ("10.0.0.9", "its own link")])
+def test_it_takes_seconds_to_find_no_neighbour(by, link):
+    silent = f"arp_error_report() on {by}: 10.0.0.1 did not answer on {link}"
+    assert found(failing((3, 1), by, first=3.1))[CODE].why[0].startswith(f"{silent} for 3.1 seconds")
+    for asked in (flow(2, 0, 3), flow(1, 0, 0)):
+        one = talk(CLIENT, SERVER, asked, None, icmp((3, 1), (CLIENT, SERVER), by=by, first=3.1))
+        unknown = " for " not in found(one)[CODE].why[0].split(",")[0]
+        assert unknown == (asked.count == 2)  # nobody knows which of them it is about
+
+
+@pytest.mark.parametrize(
+    ("code", "first", "step"),
+    [
+        (0, 0.1, "ip6_pkt_discard() on fd00::fe: it has no route to fd00::1, or one of the type unreachable"),
+        (3, 3, "ndisc_error_report() on fd00::fe: fd00::1 did not answer on the last link for 3.0 seconds"),
+        (3, 0.1, "nf_send_unreach6() on fd00::fe: a rule with REJECT says so; it came at once"),
+    ],
+)
+def test_in_ipv6(code, first, step):
+    one = found(failing((1, code), ROUTER6, CLIENT6, SERVER6, first=first))[CODE]
+    assert one.why[0].startswith(step)
+
+
+def test_who_answers_can_be_reached():
+    assert "but 10.0.0.1 itself answered host unreachable." in found(failing((3, 1), None))[CODE].summary
 
 
 def test_who_is_not_told_is_said():

@@ -103,7 +103,12 @@ def test_what_fails_is_folklore_and_is_never_offered() -> None:
 @pytest.mark.parametrize("code", RULES)
 def test_only_fixes_against_that_code_are_offered(code: str) -> None:
     group = replace(FOUR.server, address=GROUP)
-    kinds = {"one": FOUR, "group": replace(FOUR, server=group), "translated": replace(FOUR, translated=True)}
+    kinds = {
+        "one": FOUR,
+        "group": replace(FOUR, server=group),
+        "translated": replace(FOUR, translated=True),
+        "second": replace(FOUR, second=True),
+    }
     for asked, finding in kinds.items():
         offered = {offer.id for offer in advise(replace(finding, code=code)).fixes}
         assert offered == {

@@ -60,6 +60,7 @@ def _merged(alike: list[Finding]) -> Finding:
         first=min((one.first for one in alike if one.first is not None), default=None),
         last=max((one.last for one in alike if one.last is not None), default=None),
         evidence=_bounded(alike),
+        second=all(one.second for one in alike),
     )
 
 

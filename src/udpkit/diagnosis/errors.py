@@ -101,19 +101,19 @@ def whose(sender: Address, conversation: Conversation) -> str:
     return f"{sender}, which is on the way"
 
 
-def on_the_sender(side: str, error: IcmpError) -> str:
-    """What the error tells the program whose datagram it quotes; `side` is `client` or `server`."""
-    hear = f"{FUNCTIONS[error.sender.version].hear} on the {side}"
+def on_the_sender(error: IcmpError) -> str:
+    """What the error tells the program whose datagram it quotes."""
+    functions, sender = FUNCTIONS[error.sender.version], error.quoted_source.address
     kind = KINDS.get(error.kind)
     if kind is None or kind.errno is None:
-        return f"{hear}: no socket is told of {name(error)}."
-    told = errno.errorcode[kind.errno]
+        return f"{functions.unheard} on {sender}: no socket is told of {name(error)}."
+    hear, told = f"{functions.hear} on {sender}", errno.errorcode[kind.errno]
     if kind.hard:
         return (
             f"{hear}: the error goes to the socket that sent the datagram, if that is connected ({told} at "
-            "its next call); an unconnected one never hears of it."
+            f"its next call); an unconnected one hears of it only if it asked for errors ({functions.asks})."
         )
     return (
-        f"{hear}: Linux takes {name(error)} for an error that may pass; only a socket with IP_RECVERR or "
-        f"IPV6_RECVERR is told ({told}), and the others wait for an answer that will not come."
+        f"{hear}: Linux takes {name(error)} for an error that may pass; only a socket with "
+        f"{functions.asks} is told ({told}), and the others wait for an answer that will not come."
     )

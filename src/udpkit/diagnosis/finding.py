@@ -30,6 +30,8 @@ class Finding:
     `listener` is the wildcard on which the server waits, where that is known and is not `server`.
     `first` and `last` are nanoseconds since the epoch, None where the evidence has no times. `why` has a step
     for each thing that a kernel did. `translated`: `server` is an address that NAT sent on to `actual`.
+    `second`: the listener is connected to another client than this one. `payload`: how many bytes of it the
+    path takes, where an ICMP error told.
     """
 
     code: str
@@ -47,6 +49,8 @@ class Finding:
     fixes: Sequence[Offer] = ()
     listener: Endpoint | None = None
     translated: bool = False
+    second: bool = False
+    payload: int | None = None
 
     @property
     def is_fault(self) -> bool:

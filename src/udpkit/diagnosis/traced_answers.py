@@ -134,6 +134,7 @@ def without_source(case: Case, one: BareAnswers, prefers: str = "") -> list[str]
     """The steps on the server up to the answer's source; `prefers` is that, if it is known."""
     client, server, asked, answer = one.client, one.server, one.asked, one.calls[0]
     functions = FUNCTIONS[client.address.version]
+    recvmsg = FUNCTIONS[server.address.version].recvmsg  # the socket's, whatever the datagram is
     option = "IPV6_RECVPKTINFO" if server.address.version == 6 else "IP_PKTINFO"
     bind = bound_by(one.socket)
     bound = (
@@ -146,10 +147,10 @@ def without_source(case: Case, one: BareAnswers, prefers: str = "") -> list[str]
     four = ", and without IPV6_V6ONLY those of IPv4 too" if one.is_dual_stack else ""
     return [
         f"{functions.lookup} on the server: {bound}, so it takes what comes to every address{four}.",
-        f"{functions.recvmsg} on the server: {received} was told which address {client} asked, but the "
+        f"{recvmsg} on the server: {received} was told which address {client} asked, but the "
         "answer does not use it."
         if told
-        else f"{functions.recvmsg} on the server: {received} is told who asks, {client}, and not which "
+        else f"{recvmsg} on the server: {received} is told who asks, {client}, and not which "
         f"address was asked: the program did not set {option}, or did not read the control message.",
         f"{functions.route} on the server: {answer.name}() ({place(case, answer.first.seen)}) brings no "
         "control message with a source, and the socket has none, so the answer takes the one that the route "

@@ -137,20 +137,21 @@ def _finding(
     is_reply: bool,
 ) -> Finding:
     cause = _cause(socket, call, peer)
+    sent_at = _sent_at(socket, cause, call) if cause else None
     here = place(case, call.first.seen)
     from_outside = call.icmp is not None or _captured(call, errors) is not None
     local = call.kind == "send" and call.errno in LOCAL and not from_outside
     if cause is None or local:
         about = f"a datagram to {peer}"
     elif call.candidates > 1 and not call.icmp:
-        about = (
-            f"one of the {call.candidates} datagrams to {peer} before, the last of them sent by "
-            f"{cause.name}() at {place(case, _sent_at(cause, call).seen)}"
-        )
+        about = f"one of the {call.candidates} datagrams to {peer} before"
+        if sent_at:
+            which = "last" if sent_at == cause.last else "first"
+            about += f", the {which} of them sent by {cause.name}() at {place(case, sent_at.seen)}"
+    elif sent_at:
+        about = f"the datagram that {cause.name}() sent to {peer} at {place(case, sent_at.seen)}"
     else:
-        about = (
-            f"the datagram that {cause.name}() sent to {peer} at {place(case, _sent_at(cause, call).seen)}"
-        )
+        about = f"the datagram to {peer} before"
     excuse = "" if is_reply else _excuse(case, socket, peer)
     if errors and not (is_reply or local):
         excuse += IN_CAPTURE
@@ -171,7 +172,7 @@ def _finding(
         first=call.first.time_ns,
         last=call.last.time_ns,
         why=[_local(call, peer)] if local else _why(socket, call, peer, is_reply),
-        evidence=[*([_sent_at(cause, call).seen] if cause and not local else []), call.first.seen],
+        evidence=[*([sent_at.seen] if sent_at and not local else []), call.first.seen],
     )
 
 
@@ -181,9 +182,15 @@ def _cause(socket: TracedSocket, call: Calls, peer: Endpoint) -> Calls | None:
     return max(before, key=lambda one: one.first.order, default=None)
 
 
-def _sent_at(cause: Calls, call: Calls) -> Moment:
-    """The last of the calls that were alike, as far as it is known to go before."""
-    return cause.last if cause.last.order < call.first.order else cause.first
+def _sent_at(socket: TracedSocket, cause: Calls, call: Calls) -> Moment | None:
+    """When the last of the calls that were alike was made, if that was before; else the first, if no other
+    error came since: so it is the first that the error may be about. None: one that is not listed."""
+    if cause.last.order < call.first.order:
+        return cause.last
+    errors = (one for one in socket.calls if one.errno in CODES)
+    moments = [moment.order for one in errors for moment in (one.first, one.last)]
+    before = max((order for order in moments if order < call.first.order), default=-1)
+    return cause.first if before < cause.first.order else None
 
 
 def _code(call: Calls, peer: Endpoint, errors: Sequence[IcmpError]) -> str:
@@ -216,6 +223,12 @@ def _local(call: Calls, peer: Endpoint) -> str:
     functions = FUNCTIONS[peer.address.version]
     if call.errno == "EPERM":
         return "nf_hook_slow() on the sender: a rule of its own firewall dropped the datagram on the way out."
+    if call.errno == "EMSGSIZE":
+        return (
+            f"{functions.append} on the sender: the datagram is longer than any may be, or than the MTU of "
+            "its link or path takes, where the program wants no fragments; or an ICMP error about an earlier "
+            "datagram."
+        )
     return (
         f"{functions.route} on the sender: {call.errno}, from its own routes, or an ICMP error about an "
         "earlier datagram."

@@ -37,10 +37,11 @@ def on_the_client(case: Case, conversation: Conversation, actual: Endpoint) -> l
             f"{functions.refuse} on the client: nobody to deliver to, so it answers port unreachable "
             f"({place(case, refusals[0].first.seen)}).",
             f"{functions.hear} on the server: the error goes to the socket that sent the reply, if it is "
-            "connected (ECONNREFUSED at its next call); an unconnected one never hears of it.",
+            "connected (ECONNREFUSED at its next call); an unconnected one hears of it only if it asked for "
+            f"errors ({functions.asks}).",
         ]
     return [
         f"{functions.lookup} on the client: nothing shows a refusal. A socket that is not connected takes "
-        f"the datagram, and recvfrom() says {actual}, which the program never asked; a connected one does "
-        "not."
+        f"the datagram, if no firewall of that host drops it before, and recvfrom() says {actual}, which the "
+        "program never asked; a connected one does not."
     ]

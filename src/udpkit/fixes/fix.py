@@ -19,6 +19,8 @@ PROCESS = re.compile(r"\[([0-9]{1,10})\]$")
 
 ELSEWHERE = {4: ip_address("192.0.2.1"), 6: ip_address("2001:db8::1")}
 """What stands for a client anywhere (RFC 5737, RFC 3849)."""
+EVERYWHERE = 1232
+"""Bytes of payload: the least MTU of IPv6, 1280, less the headers."""
 SOME = 8
 """Addresses of a network that are looked at for one that is not the host's own."""
 
@@ -51,7 +53,8 @@ class Fix:
     lacks what `advice` names; `known` says it in the words of the finding's program, None for programs that
     it does not know. What is `folklore` is passed on in articles and fails: it is tried, but never offered.
     `asked`: it is for what one server was asked itself, what a group of hosts was (multicast, broadcast), or
-    what a server was behind a NAT (`Finding.translated`).
+    what a server was behind a NAT (`Finding.translated`), or what one was that hears another client only
+    (`Finding.second`).
     `for_notes`: there is something to do even if the finding is only a note.
     """
 
@@ -73,11 +76,12 @@ class Fix:
     folklore: bool = False
     tried: bool = True
     for_notes: bool = True
-    asked: Literal["one", "group", "translated", "any"] = "any"
+    asked: Literal["one", "group", "translated", "second", "any"] = "any"
 
     def is_for(self, finding: Finding) -> bool:
         group = finding.server is not None and is_group(finding.server.address)
-        asked = "group" if group else "translated" if finding.translated else "one"
+        other = "translated" if finding.translated else "second" if finding.second else "one"
+        asked = "group" if group else other
         return (
             finding.code in self.codes
             and self.asked in (asked, "any")
@@ -117,10 +121,14 @@ def values(finding: Finding, own: Container[Address] = ()) -> dict[str, str]:
     pid: of the server's process, where its name has it behind, in brackets ·
     wildcard: 0.0.0.0 or :: · anywhere: the wildcard with the port · listener: where the server waits, in
     words · iptables: iptables or ip6tables · ip: `ip` or `ip -6` · six: empty or 6, for `nc -{six}ul` ·
-    family: ipv4 or ipv6.
+    family: ipv4 or ipv6 · payload: how many bytes of it to send at most · passes: why
+    so many, in words.
     """
     server, actual, client = finding.server, finding.actual, finding.client
     known = {"client": str(client.address if isinstance(client, Endpoint) else client or "any client")}
+    fits = finding.payload if finding.payload and finding.payload < EVERYWHERE else None
+    known["payload"] = str(fits or EVERYWHERE)
+    known["passes"] = "the MTU of the path takes no more" if fits else "every link of IPv6 takes that"
     known["listener"] = str(finding.listener or "all addresses")
     if isinstance(client, Endpoint):
         known["peer"] = known["client"]

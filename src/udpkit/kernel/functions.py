@@ -6,8 +6,9 @@ A datagram that a program sends gets its source address in one of two places: fr
 (`reassemble` gives up), its checksum is verified (`receive`), and `lookup` finds the socket it is for. Where
 there is none, `refuse` answers with ICMP; a firewall may have done so before (`reject`). How often a host
 sends such errors, `limit` says. At the sender's side `hear` gives the error to the socket which sent the
-datagram, and `learn_mtu` notes how much a path takes. `recvmsg` gives the program a datagram, and what else
-it asked to be told.
+datagram, or to one that is not connected if it `asks` for errors; what no socket is told stops at `unheard`.
+`learn_mtu` notes how much a path takes, and `append` refuses to send more where that may not be cut.
+`recvmsg` gives the program a datagram, and what else it asked to be told.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ class Functions:
     lookup: str
     refuse: str
     hear: str
+    asks: str
+    unheard: str
     forward: str
     no_route: str
     prohibit: str
@@ -33,6 +36,7 @@ class Functions:
     reject: str
     limit: str
     learn_mtu: str
+    append: str
     recvmsg: str
 
 
@@ -43,6 +47,8 @@ FUNCTIONS = {
         lookup="__udp4_lib_lookup()",  # net/ipv4/udp.c
         refuse="icmp_send()",  # net/ipv4/icmp.c, from __udp4_lib_rcv()
         hear="udp_err()",  # net/ipv4/udp.c
+        asks="IP_RECVERR",
+        unheard="icmp_unreach()",  # net/ipv4/icmp.c: ICMP_EXC_FRAGTIME goes out before udp_err()
         forward="ip_forward()",  # net/ipv4/ip_forward.c
         no_route="ip_error()",  # net/ipv4/route.c
         prohibit="ip_error()",  # the same: fib_props[] tells the kinds of route apart
@@ -52,6 +58,7 @@ FUNCTIONS = {
         reject="nf_send_unreach()",  # net/ipv4/netfilter/nf_reject_ipv4.c
         limit="icmpv4_xrlim_allow()",  # net/ipv4/icmp.c
         learn_mtu="ipv4_sk_update_pmtu()",  # net/ipv4/route.c, from udp_err()
+        append="__ip_append_data()",  # net/ipv4/ip_output.c, from udp_sendmsg()
         recvmsg="udp_recvmsg()",  # net/ipv4/udp.c; with IP_PKTINFO ip_cmsg_recv_offset() adds the address
     ),
     6: Functions(
@@ -60,6 +67,8 @@ FUNCTIONS = {
         lookup="__udp6_lib_lookup()",  # net/ipv6/udp.c
         refuse="icmpv6_send()",  # net/ipv6/icmp.c, from __udp6_lib_rcv()
         hear="udpv6_err()",  # net/ipv6/udp.c
+        asks="IPV6_RECVERR",
+        unheard="icmpv6_notify()",  # net/ipv6/icmp.c
         forward="ip6_forward()",  # net/ipv6/ip6_output.c
         no_route="ip6_pkt_discard()",  # net/ipv6/route.c
         prohibit="ip6_pkt_prohibit()",  # net/ipv6/route.c
@@ -69,6 +78,7 @@ FUNCTIONS = {
         reject="nf_send_unreach6()",  # net/ipv6/netfilter/nf_reject_ipv6.c
         limit="icmpv6_xrlim_allow()",  # net/ipv6/icmp.c
         learn_mtu="ip6_sk_update_pmtu()",  # net/ipv6/route.c, from udpv6_err()
+        append="__ip6_append_data()",  # net/ipv6/ip6_output.c, from udpv6_sendmsg()
         recvmsg="udpv6_recvmsg()",  # net/ipv6/udp.c; ip6_datagram_recv_ctl()
     ),
 }

@@ -29,6 +29,16 @@ PORT_UNREACHABLE = {(4, 3, 3), (6, 1, 4)}
 PROHIBITED = {(4, 3, 9), (4, 3, 10), (4, 3, 13), (4, 3, 14), (4, 3, 15), (6, 1, 1), (6, 1, 5), (6, 1, 6)}
 """A rule forbids it: a firewall's, or a route of the type `prohibit`."""
 
+OF_ROUTES = {(4, 3, 13), (6, 1, 1)}
+"""What a route of the type `prohibit` says; fib_props[] in net/ipv4/fib_semantics.c, ip6_pkt_prohibit()."""
+
+OF_PRECEDENCE = {(4, 3, 14), (4, 3, 15)}
+"""Only routers that go by precedence say so (RFC 1812 5.3.3): Linux itself does not."""
+
+NO_ROUTE = {(4, 3, 0), (6, 1, 0)}
+
+NO_NEIGHBOUR = {(4, 3, 1), (6, 1, 3)}
+
 UNREACHABLE = {
     *((4, 3, code) for code in (0, 1, 2, 5, 6, 7, 8, 11, 12)),
     *((6, 1, code) for code in (0, 2, 3)),

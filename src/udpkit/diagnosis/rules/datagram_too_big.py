@@ -15,9 +15,10 @@ path (tracepath).
 ## Why it happens
 
 A tunnel, a VPN or PPPoE on the way has a smaller MTU than the first link. Linux sets DF on UDP unless told
-not to (IP_MTU_DISCOVER), notes the MTU from the error, and fragments what the program sends next; a program
-that insists on DF gets EMSGSIZE and must send less. The datagram that met the small link is lost in any
-case. Where a firewall drops the error, datagrams just vanish: then there is nothing to see here.
+not to (IP_MTU_DISCOVER), notes the MTU from the error (IPv4: net.ipv4.route.min_pmtu at least), and fragments
+what the program sends next; a program that insists on DF gets EMSGSIZE and must send less. The datagram that
+met the small link is lost in any case. Where a firewall drops the error, datagrams just vanish: then there is
+nothing to see here.
 
 ## Example
 
@@ -28,17 +29,22 @@ case. Where a firewall drops the error, datagrams just vanish: then there is not
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from udpkit.diagnosis.errors import finding, known, name, of_kind, on_the_sender, total
 from udpkit.diagnosis.finding import Finding
 from udpkit.diagnosis.shapes import shapes
 from udpkit.diagnosis.traced_errors import with_calls
 from udpkit.diagnosis.why import place
-from udpkit.facts import Case, Conversation, Errors
+from udpkit.facts import Case, Conversation, Errors, IcmpError
 from udpkit.kernel.functions import FUNCTIONS
 from udpkit.kernel.icmp import TOO_BIG
 
 CODE = "datagram-too-big"
+LEAST_MTU = {4: 68, 6: 1280}
+"""What every link takes (RFC 791, RFC 8200)."""
+LEAST_NOTED = {4: 552, 6: 1280}
+"""What Linux notes at least: net.ipv4.route.min_pmtu, by default, and IPV6_MIN_MTU."""
 HEADERS = {4: 28, 6: 48}
 """Bytes of IP and UDP headers by IP version, without options."""
 
@@ -73,7 +79,7 @@ def _finding(case: Case, one: Conversation, errors: Sequence[Errors]) -> Finding
     size = f" of up to {largest} bytes" if largest else ""
     mtu = f"takes {error.mtu} bytes" if error.mtu else "takes less (the error names no MTU)"
     flag = "with DF set" if error.sender.version == 4 else "which no router of IPv6 may fragment"
-    return finding(
+    found = finding(
         code=CODE,
         severity="error" if total(errors) > 1 and not one.replies else "warning",
         summary=f"{known(error.quoted_source)} sent {known(error.quoted_destination)} packets{size}, {flag}; "
@@ -84,8 +90,24 @@ def _finding(case: Case, one: Conversation, errors: Sequence[Errors]) -> Finding
             f"{functions.forward} on {error.sender}: the packet is larger than the MTU of the next link and "
             f"may not be fragmented, so it is dropped and answered {name(error)} "
             f"({place(case, errors[0].first.seen)}).",
-            f"{functions.learn_mtu} on {error.receiver}: it notes the MTU for that path, and the next "
+            f"{functions.learn_mtu} on {error.receiver}: it notes {_noted(error)}, and the next "
             "datagram leaves in fragments, or fails with EMSGSIZE where the program wants no fragments.",
-            on_the_sender("client" if is_request else "server", error),
+            on_the_sender(error),
         ],
+    )
+    version = error.sender.version
+    if not error.mtu or error.mtu < LEAST_MTU[version]:
+        return found
+    return replace(found, payload=error.mtu - HEADERS[version])
+
+
+def _noted(error: IcmpError) -> str:
+    least = LEAST_NOTED[error.sender.version]
+    if (error.mtu or 0) >= least:
+        return "the MTU for that path"
+    if error.sender.version == 6:
+        return f"{least} bytes for that path, since IPv6 knows no smaller MTU"
+    return (
+        f"{least} bytes for that path, its net.ipv4.route.min_pmtu by default and the least it believes, and "
+        "sets no DF there any more unless the program insists, so that the router may cut the rest"
     )

@@ -6,9 +6,9 @@ ICMP errors about requests, no answer, and further requests from the same socket
 
 - errors that Linux takes for passing (host or net unreachable, a TTL that ran out) are told to no socket
   that did not ask for them with IP_RECVERR or IPV6_RECVERR, connected or not;
-- port unreachable and prohibitions are told to a connected socket, at its next call, but not to an
-  unconnected one. After three of them, a client that goes on is an unconnected one that hears nothing, or a
-  connected one that goes on by design. A capture does not tell which.
+- port unreachable and prohibitions are told to a connected socket, at its next call, but to an unconnected
+  one only if it asked for errors (IP_RECVERR, IPV6_RECVERR). After three of them, a client that goes on is an
+  unconnected one that hears nothing, or one that hears and goes on by design. A capture does not tell which.
 
 It is always a note beside what the errors themselves mean.
 
@@ -95,15 +95,16 @@ def _finding(one: Conversation, errors: Sequence[Errors]) -> Finding:
     functions = FUNCTIONS[one.client.address.version]
     sent = one.requests.count if one.requests else 0
     reading = (
-        "either its socket is not connected and hears nothing, or its program hears and goes on by design"
+        "either its socket is not connected and did not ask for errors, or its program hears and goes on by "
+        "design"
         if hard
-        else "Linux tells it only if its socket asks for errors (IP_RECVERR)"
+        else f"Linux tells it only if its socket asks for errors ({functions.asks})"
     )
-    steps = [on_the_sender("client", error)]
+    steps = [on_the_sender(error)]
     if hard:
         steps.append(
-            f"{functions.connect} on the client: a socket that was connected to {one.server} is told; "
-            "without connect() it takes IP_RECVERR or IPV6_RECVERR and a look into the error queue "
+            f"{functions.connect} on {one.client.address}: a socket that was connected to {one.server} is "
+            f"told; without connect() it takes {functions.asks} and a look into the error queue "
             "(MSG_ERRQUEUE)."
         )
     if one.server.port in ONE_WAY:

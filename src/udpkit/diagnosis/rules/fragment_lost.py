@@ -70,7 +70,7 @@ def _told(case: Case, one: Conversation, errors: Sequence[Errors]) -> Finding:
         why=[
             f"{functions.reassemble} on {error.sender}: the first fragment was there, another never came in "
             f"time, so all are dropped and the sender is told ({place(case, errors[0].first.seen)}).",
-            on_the_sender("client" if is_request else "server", error),
+            on_the_sender(error),
         ],
     )
 

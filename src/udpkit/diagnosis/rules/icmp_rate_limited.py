@@ -13,8 +13,9 @@ the evidence has no times.
 
 ## Why it happens
 
-net.ipv4.icmp_ratelimit and net.ipv6.icmp.ratelimit: 1000 ms for each error to one peer, saved up to a burst
-of six. What is above is dropped without a word, and `nc -vzu` prints "succeeded!" for a closed port.
+net.ipv4.icmp_ratelimit and net.ipv6.icmp.ratelimit: by default 1000 ms for each error to one peer, saved up
+to a burst of six. What is above is dropped without a word, and `nc -vzu` prints "succeeded!" for a closed
+port.
 
 ## Example
 
@@ -109,10 +110,11 @@ def _finding(case: Case, asked: _Asked) -> Finding:
         first=first_ns(refusals),
         last=last_ns(refusals),
         why=[
-            f"{functions.refuse} on the server: each datagram to a closed port is to be answered with port "
-            f"unreachable ({place(case, refusals[0].first.seen)}).",
-            f"{functions.limit} on the server: to one peer it lets a burst of {BURST} pass and about one a "
-            f"second after that{_faster(first)}; the other errors are dropped without a word.",
+            f"{functions.refuse} on {first.server.address}: each datagram to a closed port is to be "
+            f"answered with port unreachable ({place(case, refusals[0].first.seen)}).",
+            f"{functions.limit} on {first.server.address}: to one peer it lets a burst of {BURST} pass and, "
+            f"by default, about one a second after that{_faster(first)}; the other errors are dropped "
+            "without a word.",
         ],
         evidence=seen(first, refusals),
     )

@@ -141,12 +141,12 @@ def _finding(
         first=first_ns(refusals),
         last=last_ns(refusals),
         why=[
-            f"{functions.lookup} on the client: no socket takes a datagram from {server} to {known(client)} "
-            "any more; the one that asked was closed, or has another local port by now, or is connected to "
-            "an address that NAT translated to this one.",
-            f"{functions.refuse} on the client: nobody to deliver to, so it answers port unreachable "
+            f"{functions.lookup} on {client.address}: no socket takes a datagram from {server} to "
+            f"{known(client)} any more; the one that asked was closed, or has another local port by now, or "
+            "is connected to an address that NAT translated to this one.",
+            f"{functions.refuse} on {client.address}: nobody to deliver to, so it answers port unreachable "
             f"({place(case, refusals[0].first.seen)}).",
-            on_the_sender("server", refusals[0].error),
+            on_the_sender(refusals[0].error),
         ],
         evidence=[*seen(one, refusals), *first_and_last([one.replies])[:1]],
     )

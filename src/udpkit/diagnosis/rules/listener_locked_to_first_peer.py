@@ -208,6 +208,7 @@ def _locked(case: Case, lock: Lock, victim: Conversation, refusals: list[Errors]
         why=_why(case, lock, victim, refusals),
         evidence=[lock.before.seen, lock.after.seen, *first_and_last(refusals)],
         listener=lock.before.local,
+        second=client != lock.peer,
     )
 
 
@@ -309,7 +310,7 @@ def _seen_from_outside(case: Case, victim: Conversation) -> Finding:
             f"({place(case, requests[0])}).",
             f"{functions.connect} on the server: a program that connects its listener to {client} fixes the "
             f"route's source, {actual.address}, as its local address; an unconnected one would not have "
-            "been told that its reply was refused.",
+            f"been told that its reply was refused, unless it asked for errors ({functions.asks}).",
             f"{functions.refuse} on the server: no socket for {server} any more, so it answers port "
             f"unreachable ({place(case, refused[0].first.seen)}).",
         ],
@@ -346,4 +347,5 @@ def _refused_beside(case: Case, victim: Conversation, first: Beside) -> Finding:
             f"({place(case, refused[0].first.seen)}).",
         ],
         evidence=[*flow[:1], *first_and_last([victim.requests])[:1], *first_and_last(refused), *flow[1:]],
+        second=True,
     )

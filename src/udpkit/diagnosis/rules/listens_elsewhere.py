@@ -125,11 +125,11 @@ def _finding(
         actual=actual,
         process=process,
         why=[
-            f"{functions.lookup} on the server: no socket takes a datagram to {one.server}; {reason} "
-            f"({place(case, where)}).",
-            f"{functions.refuse} on the server: nobody to deliver to, so it answers port unreachable "
-            f"({place(case, refusals[0].first.seen)}).",
-            on_the_sender("client", refusals[0].error),
+            f"{functions.lookup} on {one.server.address}: no socket takes a datagram to {one.server}; "
+            f"{reason} ({place(case, where)}).",
+            f"{functions.refuse} on {one.server.address}: nobody to deliver to, so it answers port "
+            f"unreachable ({place(case, refusals[0].first.seen)}).",
+            on_the_sender(refusals[0].error),
         ],
         more=[where],
     )

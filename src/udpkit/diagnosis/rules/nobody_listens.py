@@ -5,13 +5,13 @@
 A request, and ICMP port unreachable about it from the very address that was asked. Nobody listened from the
 start; or the server had answered before and its program has ended. Socket tables of that host, where there
 are any, say more. It is an error while nothing answers; a note where answers came afterwards (the program
-had not started yet, or restarted, or one of several servers behind the address is down), where a
-peer-to-peer program meets peers that have gone, where the protocol is asked on the off chance (NetBIOS,
-NAT-PMP), or where the socket closed at the end of an exchange. A table of that host that shows a socket on
-the port makes it a warning: the program may have started later, or a firewall's REJECT may pose as the host.
-A table without the host's address may be another's, and only adds a word. Where the capture shows that the
-same port served another client before or after, the summary says so: a warning if that one was answered both
-before and after, a note if only after.
+had not started yet, or restarted, NAT on the way changed, or one of several servers behind the address is
+down), where a peer-to-peer program meets peers that have gone, where the protocol is asked on the off chance
+(NetBIOS, NAT-PMP), or where the socket closed at the end of an exchange. A table of that host that shows a
+socket on the port makes it a warning: the program may have started later, or a firewall's REJECT may pose as
+the host. A table without the host's address may be another's, and only adds a word. Where the capture shows
+that the same port served another client before or after, the summary says so: a warning if that one was
+answered both before and after, a note if only after.
 
 In a log of strace: a call failed with ECONNREFUSED. The summary says which datagram of the socket that is
 about: the error was kept in the socket until its next call, whichever that was. A warning, since the log
@@ -29,7 +29,7 @@ ends are refusals.
 
 No program has bound the port: it was not started, it crashed, it lives in another network namespace, or the
 port is wrong. The kernel then answers with ICMP port unreachable. A connected client hears ECONNREFUSED
-once for each error; an unconnected one hears nothing.
+once for each error; an unconnected one hears nothing, unless it asked for errors (IP_RECVERR).
 
 ## Example
 
@@ -125,11 +125,11 @@ def _finding(
         one=one,
         errors=refusals,
         why=[
-            f"{functions.lookup} on the server: no socket takes a datagram from {known(one.client)} to "
-            f"{one.server}{_as_tables_show(case, one)}.",
-            f"{functions.refuse} on the server: nobody to deliver to, so it answers port unreachable "
-            f"({place(case, refusals[0].first.seen)}).",
-            on_the_sender("client", refusals[0].error),
+            f"{functions.lookup} on {one.server.address}: no socket takes a datagram from "
+            f"{known(one.client)} to {one.server}{_as_tables_show(case, one)}.",
+            f"{functions.refuse} on {one.server.address}: nobody to deliver to, so it answers port "
+            f"unreachable ({place(case, refusals[0].first.seen)}).",
+            on_the_sender(refusals[0].error),
         ],
         more=[
             *([one.replies.last.seen] if one.replies else []),
@@ -150,7 +150,10 @@ def _judge(
                 "yet the same request was answered, too: one of several servers behind the address is down"
             )
         if replies.first.order > first:
-            return "note", "nobody listened there at first, but answers came later"
+            return "note", (
+                "it was answered only later, so its program (re)started, or NAT on the way changed, in "
+                "between"
+            )
         return "note", (
             "answers came before and after, so its program restarted, or one of several servers behind the "
             "address is down"
@@ -195,7 +198,10 @@ def _beside(other: Beside) -> tuple[Severity, str]:
         to_one = ", or was connected to that client" if other.alone else ""
         return "error", f"it had answered {other.peer} before, so its program has ended{to_one}"
     if other.after_all:
-        return "note", f"nobody listened there at first, but {other.peer} was answered later"
+        return "note", (
+            f"{other.peer} was answered later, so its program (re)started, or NAT on the way changed, in "
+            "between"
+        )
     return "warning", (
         f"yet it answered {other.peer} {'before and after' if other.before else 'in between'}, so its "
         "program restarted just then, or one of several servers behind the address is down, or a firewall's "

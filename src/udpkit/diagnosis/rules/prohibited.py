@@ -20,8 +20,10 @@ which is its consequence; and where the address that refused is known to be the 
 
 ## Why it happens
 
-A rule with REJECT (iptables, nftables, firewalld, ufw) or a route of the type `prohibit` meets the
-datagram. The same rule with DROP says nothing.
+A rule with REJECT (iptables, nftables, firewalld, ufw) meets the datagram; which error it answers with is
+the rule's choice. The same rule with DROP says nothing. A router's route of the type `prohibit` is answered
+with administratively prohibited, and with nothing else; on the sender's own host no error is sent, but the
+call fails with EACCES.
 
 ## Example
 
@@ -61,7 +63,7 @@ from udpkit.diagnosis.why import place
 from udpkit.facts import Case, Conversation, Errors, IcmpError, Reference
 from udpkit.kernel import icmp
 from udpkit.kernel.functions import FUNCTIONS
-from udpkit.kernel.icmp import PORT_UNREACHABLE, PROHIBITED
+from udpkit.kernel.icmp import OF_PRECEDENCE, OF_ROUTES, PORT_UNREACHABLE, PROHIBITED
 
 CODE = "prohibited"
 
@@ -127,8 +129,6 @@ def _is_the_same_host(case: Case, error: IcmpError) -> bool:
 
 def _finding(case: Case, one: Conversation, errors: Sequence[Errors], severity: Severity) -> Finding:
     error = errors[0].error
-    is_request = error.quoted_source == one.client
-    functions = FUNCTIONS[error.sender.version]
     by = whose(error.sender, one)
     return finding(
         code=CODE,
@@ -137,21 +137,35 @@ def _finding(case: Case, one: Conversation, errors: Sequence[Errors], severity: 
         one=one,
         errors=errors,
         why=[
-            f"{functions.reject} on {error.sender}: a firewall rule with REJECT met the datagram to "
-            f"{error.quoted_destination} and answered {name(error)} ({place(case, errors[0].first.seen)}); "
-            f"a route of the type prohibit says so from {functions.prohibit}.",
-            *_not_the_host(error, functions.refuse),
-            on_the_sender("client" if is_request else "server", error),
+            f"{_step(error)} ({place(case, errors[0].first.seen)}){_or_a_route(error)}.",
+            *_not_the_host(error),
+            on_the_sender(error),
         ],
     )
 
 
-def _not_the_host(error: IcmpError, refuse: str) -> list[str]:
+def _step(error: IcmpError) -> str:
+    by_precedence = ", or a router that goes by precedence," if error.kind in OF_PRECEDENCE else ""
+    return (
+        f"{FUNCTIONS[error.sender.version].reject} on {error.sender}: a firewall rule with "
+        f"REJECT{by_precedence} met the datagram to {error.quoted_destination} and answered {name(error)}"
+    )
+
+
+def _or_a_route(error: IcmpError) -> str:
+    """A host's own route of that type makes the send fail (EACCES), and what is for a host meets no route."""
+    ends = error.quoted_source.address, error.quoted_destination.address
+    if error.kind not in OF_ROUTES or error.sender in ends:
+        return ""
+    return f"; a route of the type prohibit says the same, from {FUNCTIONS[error.sender.version].prohibit}"
+
+
+def _not_the_host(error: IcmpError) -> list[str]:
     if error.sender == error.quoted_destination.address or error.kind not in PORT_UNREACHABLE:
         return []
     return [
-        f"{refuse} on {error.quoted_destination.address} would have answered from that address: it never "
-        "saw the datagram."
+        f"{FUNCTIONS[error.sender.version].refuse} on {error.quoted_destination.address} would have "
+        "answered from that address: it never saw the datagram."
     ]
 
 
@@ -167,11 +181,11 @@ def _by_its_own_reject(
         one=one,
         errors=refusals,
         why=[
-            f"{functions.lookup} on the server would have found the socket, before "
+            f"{functions.lookup} on {one.server.address} would have found the socket, before "
             f"({place(case, sockets[0])}) and after ({place(case, sockets[1])}).",
-            f"{functions.reject} on the server: a firewall rule with REJECT came first and answered port "
-            f"unreachable ({place(case, refusals[0].first.seen)}).",
-            on_the_sender("client", refusals[0].error),
+            f"{functions.reject} on {one.server.address}: a firewall rule with REJECT came first and "
+            f"answered port unreachable ({place(case, refusals[0].first.seen)}).",
+            on_the_sender(refusals[0].error),
         ],
         more=[*sockets],
     )

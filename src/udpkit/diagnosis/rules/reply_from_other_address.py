@@ -5,7 +5,8 @@
 A client asked one address; what came back has the port that was asked, but the address of another
 interface of the server. The server never answered from the right address, and the client never asked the
 other one. It is an error if the client's host refused the reply with ICMP port unreachable, a warning if
-no refusal was seen: an unconnected client receives such a reply, with the wrong sender. A log of strace or a
+no refusal was seen: an unconnected client receives such a reply, with the wrong sender, unless its firewall
+drops it. A log of strace or a
 socket table of the server adds the program, and how its calls left the source to the route.
 
 Where NAT sent the request on to a server that answers the client directly, around the NAT (hairpin), this

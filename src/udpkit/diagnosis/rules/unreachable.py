@@ -20,8 +20,8 @@ Silent: for port scans and traceroute, which live on such errors, and for an ans
 The last router, or the client itself where the server is on its own link, asks for the server's link
 address (ARP, neighbour discovery), three times, a second apart; then it gives up and reports host
 unreachable (IPv6: address unreachable). Without a route for the destination, or with one of the type
-`unreachable`, it says so at once. A server's answer may meet the same fate. Linux tells the program only if
-its socket asks for it (IP_RECVERR).
+`unreachable` (IPv4: host unreachable, IPv6: no route), it says so at once, and so does a firewall's REJECT.
+A server's answer may meet the same fate. Linux tells the program only if its socket asks for it (IP_RECVERR).
 
 ## Example
 
@@ -47,11 +47,12 @@ from udpkit.diagnosis.shapes import severity_of, shapes
 from udpkit.diagnosis.traced_errors import with_calls
 from udpkit.diagnosis.why import place
 from udpkit.facts import Case, Conversation, Errors, IcmpError
-from udpkit.kernel.functions import FUNCTIONS, Functions
-from udpkit.kernel.icmp import TIME_EXCEEDED, UNREACHABLE
+from udpkit.kernel.functions import FUNCTIONS
+from udpkit.kernel.icmp import NO_NEIGHBOUR, NO_ROUTE, TIME_EXCEEDED, UNREACHABLE
 
 CODE = "unreachable"
-NO_NEIGHBOUR = {(4, 3, 1), (6, 1, 3)}
+AT_ONCE_NS = 500_000_000
+"""Who asks for a link address does so for longer, by default for three seconds."""
 LOOPS = 3
 """So many times, over so long, one router says that the TTL ran out before it is no traceroute."""
 LOOP_SECONDS = 1.0
@@ -82,37 +83,44 @@ def _is_no_trace(errors: Sequence[Errors]) -> bool:
 
 def _finding(case: Case, one: Conversation, errors: Sequence[Errors], severity: Severity) -> Finding:
     error = errors[0].error
-    is_request = error.quoted_source == one.client
+    address = error.quoted_destination.address
+    outcome = (
+        f"{address} itself answered {name(error)}"
+        if error.sender == address
+        else f"{address} cannot be reached: {name(error)}, says {whose(error.sender, one)}"
+    )
     return finding(
         code=CODE,
         severity=severity,
-        summary=f"{exchange(one, error)}, but {error.quoted_destination.address} cannot be reached: "
-        f"{name(error)}, says {whose(error.sender, one)}.",
+        summary=f"{exchange(one, error)}, but {outcome}.",
         one=one,
         errors=errors,
         why=[
-            _step(error, FUNCTIONS[error.sender.version]) + f" ({place(case, errors[0].first.seen)}).",
-            on_the_sender("client" if is_request else "server", error),
+            f"{_step(error, _delay(one, errors[0]))} ({place(case, errors[0].first.seen)}).",
+            on_the_sender(error),
         ],
     )
 
 
-def _step(error: IcmpError, functions: Functions) -> str:
+def _delay(one: Conversation, errors: Errors) -> tuple[int, int] | None:
+    """Nanoseconds from its datagram to the first error, at least and at most; None without times."""
+    flow = one.requests if errors.error.quoted_source == one.client else one.replies
+    told = errors.first.time_ns
+    if flow is None or told is None or flow.first.time_ns is None or flow.last.time_ns is None:
+        return None
+    return max(0, told - flow.last.time_ns), told - flow.first.time_ns
+
+
+def _step(error: IcmpError, delay: tuple[int, int] | None) -> str:
     address, sender = error.quoted_destination.address, error.sender
+    functions = FUNCTIONS[sender.version]
     if error.kind in TIME_EXCEEDED:
         return (
             f"{functions.forward} on {sender}: the datagram to {address} had passed as many routers as its "
             "TTL allows; routers may be sending it in a circle, or the program set a small TTL"
         )
     if error.kind in NO_NEIGHBOUR and sender != address:
-        link = "its own link" if sender == error.quoted_source.address else "the last link"
-        silent = (
-            f"{functions.no_neighbour} on {sender}: {address} did not answer on {link} for three seconds, "
-            "so the host is down or has another address"
-        )
-        if sender.version == 6:
-            return silent  # there, a route of the type unreachable says "no route"
-        return f"{silent}; a route of the type unreachable says the same at once, from {functions.no_route}"
+        return _no_neighbour(error, delay)
     if sender == error.quoted_source.address:
         return (
             f"{functions.reject} on {sender}: a rule with REJECT in its own OUTPUT chain answered "
@@ -120,4 +128,34 @@ def _step(error: IcmpError, functions: Functions) -> str:
         )
     if sender == address:
         return f"{functions.reject} on {sender}: the host got the datagram and answered {name(error)} to it"
-    return f"{functions.no_route} on {sender}: it has no route to {address}"
+    if error.kind in NO_ROUTE:
+        or_one = "" if sender.version == 4 else ", or one of the type unreachable"
+        return f"{functions.no_route} on {sender}: it has no route to {address}{or_one}"
+    return (
+        f"{functions.reject} on {sender}: a rule with REJECT met the datagram to {address}, or a router of "
+        f"another kind did, and answered {name(error)}"
+    )
+
+
+def _no_neighbour(error: IcmpError, delay: tuple[int, int] | None) -> str:
+    """Linux asks for a link address first: what comes at once comes from elsewhere, as a rule."""
+    address, sender = error.quoted_destination.address, error.sender
+    functions = FUNCTIONS[sender.version]
+    link = "its own link" if sender == error.quoted_source.address else "the last link"
+    silent = f"{functions.no_neighbour} on {sender}: {address} did not answer on {link}"
+    down = "so the host is down or has another address"
+    if delay and delay[0] >= AT_ONCE_NS:
+        return f"{silent} for {delay[0] / 1e9:.1f} seconds, {down}"
+    others = f"{functions.reject} on {sender}: a rule with REJECT says so"
+    # IPv6 calls such a route "no route"; the own host's makes the send fail, and sends no error.
+    if sender.version == 4 and sender != error.quoted_source.address:
+        others = (
+            f"{functions.no_route} on {sender}: a route of the type unreachable says so, or a rule with "
+            f"REJECT, from {functions.reject}"
+        )
+    if delay and delay[1] < AT_ONCE_NS:
+        return (
+            f"{others}; it came at once, and from {functions.no_neighbour} it would come after seconds of "
+            f"asking for {address}, unless others had begun that"
+        )
+    return f"{silent}, {down}; or, if the error came at once, {others}"

@@ -8,8 +8,8 @@ FIX = Fix(
     codes=frozenset({"datagram-too-big", "fragment-lost"}),
     tradeoff="More datagrams for the same data; the protocol must know how to split it (DNS then turns to "
     "TCP).",
-    advice="let {server} and its clients send at most 1232 bytes of payload, which pass every link of IPv6 "
-    "(DNS: edns-buffer-size 1232); or give the tunnel's MTU to the interface and let ICMP through, so that "
+    advice="let {server} and its clients send at most {payload} bytes of payload, as {passes} (DNS: "
+    "edns-buffer-size {payload}); or give the tunnel's MTU to the interface and let ICMP through, so that "
     "path MTU discovery works",
     servers=NOT_TRIED,
 )
