@@ -31,7 +31,7 @@ def test_a_rejection_is_no_silent_drop_and_a_loose_filter_drops_nothing() -> Non
         client.sysctl("net.ipv4.conf.all.arp_announce", 2)
         try:
             server.shell(
-                "iptables -A INPUT -p udp --dport 5003 -j REJECT --reject-with icmp-admin-prohibited"
+                "iptables -A INPUT -p udp --dport 5103 -j REJECT --reject-with icmp-admin-prohibited"
             )
         except ProgramMissing as missing:
             pytest.skip(str(missing))
@@ -40,12 +40,12 @@ def test_a_rejection_is_no_silent_drop_and_a_loose_filter_drops_nothing() -> Non
             client.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking,
             watch(server, "--duration", "4s") as running,
         ):
-            answering.bind(("198.51.100.1", 5004))
-            asking.bind(("192.0.2.2", 4001))
-            asking.sendto(b"by the other interface", ("198.51.100.1", 5004))
+            answering.bind(("198.51.100.1", 5104))
+            asking.bind(("192.0.2.2", 4101))
+            asking.sendto(b"by the other interface", ("198.51.100.1", 5104))
             data, peer = answering.recvfrom(99)
             answering.sendto(data, peer)
-            asking.sendto(b"rejected", ("192.0.2.1", 5003))
+            asking.sendto(b"rejected", ("192.0.2.1", 5103))
             told = running.process.communicate(timeout=TIMEOUT)[0].splitlines()
     codes = {finding["code"] for line in told for finding in json.loads(line)["findings"]}
     assert codes == {"prohibited"}

@@ -50,7 +50,7 @@ class Watch:
         deadline = time.monotonic() + 20
         while not enough({finding["code"] for finding in self.findings}):
             ready, _, _ = select.select([self.process.stdout], [], [], max(0, deadline - time.monotonic()))
-            assert ready, [finding["summary"] for finding in self.findings]
+            assert ready, ([finding["summary"] for finding in self.findings], self.end())
             data = os.read(self.process.stdout.fileno(), 1 << 16)
             assert data, (self.findings, self.process.communicate()[1])
             *lines, self.rest = (self.rest + data).split(b"\n")
