@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -68,6 +69,8 @@ def test_the_story_over_ipv6_has_the_same_findings_and_fixes() -> None:
         (code, "[fd00:16::13]:56789", "[fd00:17::1]:56789")
         for code in ("reply-from-other-address", "listener-locked-to-first-peer")
     }
+    [snat] = [proof for proof in result.proofs if proof.id == "snat"]
+    assert re.fullmatch(r"reply moved to port \d+, refused", snat.trials["connected"].seen)
 
 
 TWO_BRIDGES = """

@@ -181,6 +181,6 @@ def _short(finding: Finding) -> str | None:
     refused = ", refused" if finding.severity == "error" else ""
     if finding.code == "reply-from-other-address":
         return f"reply from {finding.actual}{refused}"
-    if finding.code == "reply-from-other-port" and finding.actual:
+    if finding.code in ("reply-from-other-port", "nat-moved-port") and finding.actual:
         return f"reply moved to port {finding.actual.port}{refused}"
     return None
