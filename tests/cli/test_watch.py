@@ -15,7 +15,7 @@ import pytest
 from privileges import is_real_root
 
 from cli.command import TIMEOUT, UDPKIT, on_terminals, udpkit
-from cli.watching import Watch, is_watched, watch
+from cli.watching import Watch, captures, watch
 from udpkit import _native
 from udpkit.diagnosis import diagnose
 from udpkit.facts import Case, Source
@@ -164,7 +164,7 @@ def test_nothing_is_left_after_a_kill_and_nothing_is_said_of_what_is_well(hosts:
     server, client = hosts
     with watch(server, "--interface", "docker0") as running:
         running.end(signal.SIGKILL)
-    wait_until(lambda: not is_watched(server.read), timeout=5, what="the socket is still there", polling=True)
+    wait_until(lambda: not captures(server.read), timeout=5, what="the socket is still there", polling=True)
     listener = server.run("nc", "-ul", "172.16.13.13", "5000")
     server.wait_for_port(5000, listener)
     with watch(server, "-i", "docker0", "--duration", "3s") as running:

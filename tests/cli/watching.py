@@ -24,6 +24,7 @@ class Watch:
     """A context manager, which ends it."""
 
     def __init__(self, read: Read, *arguments: str | Path, **env: str) -> None:
+        before = captures(read)
         self.process = subprocess.Popen(
             [UDPKIT, "watch", "--json", *map(str, arguments)],
             stdout=subprocess.PIPE,
@@ -34,7 +35,10 @@ class Watch:
         self.findings: list[dict[str, Any]] = []
         self.rest = b""
         wait_until(
-            lambda: is_watched(read), timeout=TIMEOUT, what="no packet socket was opened", polling=True
+            lambda: captures(read) > before,
+            timeout=TIMEOUT,
+            what="no packet socket was opened",
+            polling=True,
         )
 
     def __enter__(self) -> Watch:
@@ -67,9 +71,9 @@ class Watch:
         return next(finding for finding in self.findings if finding["code"] == code)
 
 
-def is_watched(read: Read) -> bool:
-    """Whether anybody captures there: a packet socket that runs, which it does once it is bound."""
-    return any(line.split()[5] == "1" for line in read("/proc/net/packet").splitlines()[1:])
+def captures(read: Read) -> int:
+    """How many packet sockets run there, which one does once it is bound."""
+    return sum(line.split()[5] == "1" for line in read("/proc/net/packet").splitlines()[1:])
 
 
 @contextmanager

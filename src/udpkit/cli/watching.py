@@ -29,7 +29,7 @@ PAUSE = 0.25
 SLOW = 1.0
 """And between two where nothing new is remarkable, and only numbers grow."""
 SHARE = 5
-"""And so many times as long as the last one took: nobody wants a watcher that takes the machine."""
+"""And so many times the processor time of the last one: nobody wants a watcher that takes the machine."""
 ROWS = 200
 """Conversations that are asked for to fill a terminal with."""
 
@@ -49,7 +49,7 @@ class Watching:
         self._out = console()
         self._live = None
         self._stack = ExitStack()
-        self._took = 0.0
+        self._spent = 0.0
         self._mark: object = None
         self._due = 0.0
         self._unjudged = 0
@@ -70,13 +70,13 @@ class Watching:
 
     def look(self) -> None:
         """See what there is, tell what is new and certain. Raises Failure if reading has ended."""
-        began = time.monotonic()
+        began, spent = time.monotonic(), time.thread_time()
         if self._is_news(self._evidence.glance()) or self._certain.waits or began >= self._due:
             self._tell(self._evidence.seen(), began)
             self._due = began + SLOW
         if self._live:
             self._draw()
-        self._took = time.monotonic() - began
+        self._spent = time.thread_time() - spent
 
     def _is_news(self, tally: LiveTally) -> bool:
         """Whether there is more of what findings are about than at the look before."""
@@ -86,7 +86,7 @@ class Watching:
 
     def pause(self, until: float) -> None:
         """Wait for the next look, at most `until` (time.monotonic())."""
-        time.sleep(max(0.0, min(max(PAUSE, SHARE * self._took), until - time.monotonic())))
+        time.sleep(max(0.0, min(max(PAUSE, SHARE * self._spent), until - time.monotonic())))
 
     def finish(self, took: float) -> None:
         """Read what has come, tell what lasts, and how it went."""
