@@ -9,6 +9,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -222,14 +223,15 @@ def test_privileges_are_given_up(hosts: tuple[Host, Host]) -> None:
     with watch(server) as running:
         status = Path(f"/proc/{running.process.pid}/status")
 
-        def effective() -> set[int]:
-            masks = [
-                next(line for line in (task / "status").read_text().splitlines() if line.startswith("CapPrm"))
-                for task in Path(f"/proc/{running.process.pid}/task").iterdir()
-            ]
+        def permitted() -> set[int]:
+            masks = set()
+            for task in Path(f"/proc/{running.process.pid}/task").iterdir():
+                with suppress(OSError):  # a thread that has just ended
+                    lines = (task / "status").read_text().splitlines()
+                    masks.add(next(line for line in lines if line.startswith("CapPrm")))
             return {int(mask.split()[1], 16) for mask in masks}
 
         wait_until(
-            lambda: effective() == {1 << 2 | 1 << 19}, timeout=5, what=status.read_text(), polling=True
+            lambda: permitted() == {1 << 2 | 1 << 19}, timeout=5, what=status.read_text(), polling=True
         )
         assert running.end()[0] == 130
