@@ -15,7 +15,7 @@ from fixes.cgroup.conftest import AS_ROOT, alone
 
 from cli.command import TIMEOUT, UDPKIT, environment
 from cli.docker import IMAGE, engine, why_not
-from cli.test_fix import needs, under
+from cli.fixing import needs, under
 from udpkit.lab import Host, Lab, wait_until
 
 __all__ = ["alone"]

@@ -18,8 +18,8 @@ from privileges import is_real_root
 from processes import descendants, parents
 
 from cli.command import TIMEOUT, UDPKIT, environment
+from cli.fixing import traces
 from cli.test_endings import WITHOUT_NAMESPACES
-from cli.test_fix import traces
 from udpkit.evidence.programs import SEARCH_PATH
 from udpkit.lab import Host, Lab, wait_until
 
