@@ -230,14 +230,14 @@ def detach(**target: Any) -> int:
     """
     from udpkit.fixes.cgroup import clear_left, holder
 
+    none = "there is no fix on this host"
+    wanted = None
+    if any(value not in (None, False) for value in target.values()):
+        wanted = chosen(**target)[0]
+        none = f"{wanted} has no fix"
     with understood():
         require_privilege()
-        found = attached()
-        none = "there is no fix on this host"
-        if any(value not in (None, False) for value in target.values()):
-            wanted = chosen(**target)[0]
-            found = [(one, path) for one, path in found if path == wanted]
-            none = f"{wanted} has no fix"
+        found = [(one, path) for one, path in attached() if wanted in (None, path)]
         if not found:
             if not clear_left():
                 raise Failure(none, FINDINGS)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-import time
 from pathlib import Path
 
 from udpkit.lab.errors import LabError
@@ -19,6 +18,8 @@ PACKET_STATISTICS = 6  # linux/if_packet.h
 
 BUFFER = 16 << 20
 """Bytes that the kernel keeps for us between two reads; the lab's exchanges are a few packets."""
+MOST_WAITING = 2 * BUFFER // 512
+"""Packets that fit: the kernel takes the buffer twice (socket(7)), and of it no less for any packet."""
 
 SNAPLEN = 1 << 18
 """Bytes kept of a packet: more than any has (tcpdump's own default)."""
@@ -51,17 +52,15 @@ class Capture:
         return [self._socket.fileno()]
 
     def drain(self) -> None:
-        """Take in what has come. What comes meanwhile is for the next time: of a flood there is no end."""
-        began, came = time.time_ns(), 0
+        """Take in what has come. What comes meanwhile may be for the next time: floods have no end."""
         try:
-            while came <= began:
+            for _ in range(MOST_WAITING):
                 packet, control, flags, address = self._receive()
                 if flags & socket.MSG_CTRUNC or not control:
                     raise LabError(f"the capture on {self.name} got a packet without a timestamp")
-                seconds, nanoseconds = struct.unpack("@ll", control[0][2])
-                came = seconds * 10**9 + nanoseconds
                 if address[0] == "lo" and address[2] == PACKET_OUTGOING:
                     continue  # it comes back as an incoming one
+                seconds, nanoseconds = struct.unpack("@ll", control[0][2])
                 self._pcap += struct.pack("=IIII", seconds, nanoseconds, len(packet), len(packet)) + packet
         except BlockingIOError:
             return
