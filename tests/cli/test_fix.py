@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -230,8 +231,9 @@ def test_there_are_never_two_on_one_cgroup_and_one_can_be_detached_from_elsewher
             2,
             f"udpkit: {cgroup} has a fix already: udpkit fix list\n",
         )
-        gone = udpkit("fix", "detach", "--cgroup", str(cgroup))
+        gone = udpkit("fix", "detach", "--cgroup", str(cgroup), "--json")
         assert gone.returncode == 0, gone.stderr
+        assert json.loads(gone.stdout) == {"schema": 1, "detached": str(cgroup)}
         assert fix.wait(TIMEOUT) == 0
         assert answerer(lab, OTHER[4]) == PREFERRED[4]
         gone = udpkit("fix", "detach")

@@ -431,6 +431,37 @@ def test_a_limit_of_the_machine_cannot_be_raised_from_inside(
     assert [state(host), *limits()] == before
 
 
+@as_root
+def test_what_was_done_is_told_as_a_document(lab: Lab) -> None:
+    host = lab.hosts["server"]
+    this = ["rp-filter-loose", "--netns", host.namespace, "--json"]
+    ends = ["--server", "172.16.13.13:56789", "--client", "172.17.0.3"]
+    before = state(host)
+    told = {}
+    for step, words in (
+        ("dry", ["apply", *this, *ends, "--dry-run"]),
+        ("done", ["apply", *this, *ends]),
+        ("again", ["apply", *this, *ends]),
+        ("look", ["undo", *this, "--dry-run"]),
+        ("back", ["undo", *this]),
+    ):
+        run = udpkit("fix", *words)
+        assert run.returncode == 0, run.stderr
+        told[step] = json.loads(run.stdout)
+        assert (told[step]["schema"], told[step]["fix"]) == (1, "rp-filter-loose")
+    assert [told[step]["result"] for step in told] == [
+        "not applied",
+        "applied",
+        "there already",
+        "not undone",
+        "undone",
+    ]
+    assert told["done"]["commands"] == told["dry"]["commands"][: len(told["done"]["commands"])]
+    assert (told["again"]["commands"], told["back"]["changed"]) == ([], [])
+    assert told["back"]["commands"] == told["look"]["commands"] != []
+    assert state(host) == before
+
+
 @pytest.mark.parametrize(
     ("process", "says"),
     [

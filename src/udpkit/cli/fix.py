@@ -21,7 +21,7 @@ import click
 from udpkit.cli import say
 from udpkit.cli.exits import FINDINGS, INTERRUPTED, MISSING, OK, USAGE, Failure
 from udpkit.cli.fix_advise import advise
-from udpkit.cli.fix_apply import apply, undo, verify
+from udpkit.cli.fix_apply import apply, json_option, undo, verify
 from udpkit.evidence import privilege
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ def attach(persist: bool, flows: int, connect: bool, **target: Any) -> int:
 
 
 @verb.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 def show(as_json: bool) -> int:
     """Show every fix of this host: its cgroup, since when, and what became of answers."""
     from udpkit.fixes.cgroup import holder
@@ -223,12 +223,14 @@ def show(as_json: bool) -> int:
 
 @verb.command()
 @targets
-def detach(**target: Any) -> int:
+@json_option
+def detach(as_json: bool, **target: Any) -> int:
     """End a fix, whoever attached it; without an option the only one that there is.
 
     Rules and tables that fixes have left whose process was killed are removed, too.
     """
     from udpkit.fixes.cgroup import clear_left, holder
+    from udpkit.report.fixes import ended
 
     none = "there is no fix on this host"
     wanted = None
@@ -241,6 +243,8 @@ def detach(**target: Any) -> int:
         if not found:
             if not clear_left():
                 raise Failure(none, FINDINGS)
+            if as_json:
+                click.echo(json.dumps(ended(None), indent=2))
             say(f"{none}; removed the rules and tables that one has left which was killed")
             return OK
         if len(found) > 1:
@@ -255,7 +259,9 @@ def detach(**target: Any) -> int:
                 raise Failure(f"process {who}, which holds the fix, does not end it: kill it", MISSING)
             time.sleep(0.01)
         clear_left()
-    say(f"detached from {path}")
+    if as_json:
+        click.echo(json.dumps(ended(path), indent=2))
+    say(f"detached from {path or 'a cgroup that has gone'}")
     return OK
 
 

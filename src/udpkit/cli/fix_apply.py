@@ -74,6 +74,7 @@ def complete_name(_context: click.Context, _parameter: click.Parameter, typed: s
 @click.option("--actual", metavar="ADDR", help="Without a finding: the address that answers.")
 @click.option("--dry-run", is_flag=True, help="Print the commands; change nothing.")
 @places
+@json_option
 def apply(
     name: str,
     file: str | None,
@@ -82,6 +83,7 @@ def apply(
     client: str | None,
     actual: str | None,
     dry_run: bool,
+    as_json: bool,
     **place: Any,
 ) -> int:
     """Apply the fix NAME to this host, and ask the kernel whether it does what it should.
@@ -109,14 +111,23 @@ def apply(
             candidates = {1: new_finding(code, server, client, actual)}
         namespace = choose(place["netns"], place["pid"], place["container"])
         if not fix.commands:
-            return show_advice(name, fix, next(iter(candidates.values())))
+            return show_advice(name, fix, next(iter(candidates.values())), as_json=as_json)
         if not dry_run:
             require_privilege("; --dry-run prints what to do")
-        return inside(namespace, lambda: _apply(name, fix, candidates, namespace, dry_run=dry_run))
+        return inside(
+            namespace,
+            lambda: _apply(name, fix, candidates, namespace, dry_run=dry_run, as_json=as_json),
+        )
 
 
 def _apply(
-    name: str, fix: Fix, candidates: Mapping[int, Finding], namespace: Namespace, *, dry_run: bool
+    name: str,
+    fix: Fix,
+    candidates: Mapping[int, Finding],
+    namespace: Namespace,
+    *,
+    dry_run: bool,
+    as_json: bool,
 ) -> int:
     from udpkit.fixes import applying, fill, records
 
@@ -124,24 +135,38 @@ def _apply(
     made = applying.plan(name, fix, finding)
     tradeoff = fill(fix.tradeoff, fix.placeholders(finding))
     left = [step for step in made.steps if step not in made.done]
+    lines = [step.command for step in left]
     if not left:
         say("there is nothing to do: the kernel does it already")
-        return OK
-    for step in left:
-        click.echo(step.command)
+        return tell(name, "there already", lines, as_json=as_json)
     if dry_run:
-        for line in made.settle:
-            click.echo(f"{line} || :")
+        tell(name, "not applied", lines + [f"{line} || :" for line in made.settle], as_json=as_json)
         say(f"nothing is changed; the trade-off: {tradeoff}")
         return OK
+    if not as_json:
+        tell(name, "applied", lines, as_json=False)
     with records.locked():
         record = applying.apply(made, namespace.name)
+    if as_json:
+        tell(name, "applied", lines, as_json=True)
     if made.settle and not find("conntrack"):
         say("conntrack(8) is not installed: flows that exist follow when their entries end, in minutes")
     said = (f"`{step.asks}`" + (f" says {told}" if (told := applying.answer(step)) else "") for step in left)
     say(f"applied, and confirmed by the kernel: {'; '.join(said)}")
     say(f"the trade-off: {tradeoff}")
     say(f"take it back with udpkit fix undo {name}" if record else "there is no undo for this")
+    return OK
+
+
+def tell(name: str, result: str, lines: Sequence[str], *, as_json: bool, changed: Sequence[str] = ()) -> int:
+    """What was run, or is to be: shell lines, or a document."""
+    if as_json:
+        from udpkit.report.host_fixes import outcome
+
+        click.echo(json.dumps(outcome(name, result, lines, changed), indent=2))
+    else:
+        for line in lines:
+            click.echo(line)
     return OK
 
 
@@ -201,6 +226,7 @@ def _verify(name: str | None, *, as_json: bool) -> int:
 @click.option("--server", metavar="ADDR", help="The one that names this address.")
 @click.option("--client", metavar="ADDR|NET", help="The one that names this client.")
 @places
+@json_option
 def undo(
     name: str,
     every: bool,
@@ -208,6 +234,7 @@ def undo(
     dry_run: bool,
     server: str | None,
     client: str | None,
+    as_json: bool,
     **place: Any,
 ) -> int:
     """Take back the fix NAME that was applied to this host.
@@ -223,10 +250,15 @@ def undo(
         namespace = choose(place["netns"], place["pid"], place["container"])
         require_privilege()
         words = [word for word in (server, client) if word]
-        return inside(namespace, lambda: _undo(name, words, every=every, only_forget=forget, dry_run=dry_run))
+        return inside(
+            namespace,
+            lambda: _undo(name, words, every=every, only_forget=forget, dry_run=dry_run, as_json=as_json),
+        )
 
 
-def _undo(name: str, words: Sequence[str], *, every: bool, only_forget: bool, dry_run: bool) -> int:
+def _undo(
+    name: str, words: Sequence[str], *, every: bool, only_forget: bool, dry_run: bool, as_json: bool
+) -> int:
     from udpkit.fixes import applying, records
 
     with records.locked():
@@ -240,16 +272,18 @@ def _undo(name: str, words: Sequence[str], *, every: bool, only_forget: bool, dr
         if len(found) > 1 and not every:
             shown = "; ".join(one.about for one in found[:MOST_SHOWN])
             raise Failure(f"{name} is applied {len(found)} times, say --all or which: {shown}", USAGE)
+        lines = [step.undo for record in reversed(found) for step in reversed(record.steps)]
+        if not as_json:
+            tell(name, "undone", lines, as_json=False)
         left: list[str] = []
-        for record in reversed(found):
-            for step in reversed(record.steps):
-                click.echo(step.undo)
-            if dry_run:
-                continue
+        for record in () if dry_run else reversed(found):
             if only_forget:
                 records.forget(record)
             else:
                 left += applying.undo(record)
+    if as_json:
+        result = "not undone" if dry_run or left else "forgotten" if only_forget else "undone"
+        tell(name, result, lines, as_json=True, changed=left)
     if left:
         raise Failure(f"{'; '.join(left)}: somebody has changed it since; see --forget", FINDINGS)
     return OK
@@ -296,14 +330,14 @@ def fitting(findings: Sequence[Finding], fix: Fix, number: int | None) -> dict[i
     return chosen
 
 
-def show_advice(name: str, fix: Fix, finding: Finding) -> int:
+def show_advice(name: str, fix: Fix, finding: Finding, *, as_json: bool) -> int:
     """What a person has to do."""
     from udpkit.facts.text import in_one_line
 
     offer = fix.offer(name, finding)
     if offer is None:
         raise Failure("the finding does not tell the address or the port that this fix is about", USAGE)
-    click.echo(in_one_line(offer.command))
+    tell(name, "not applied", [in_one_line(offer.command)], as_json=as_json)
     say(f"this is yours to do: nothing is changed; the trade-off: {offer.tradeoff}")
     return OK
 

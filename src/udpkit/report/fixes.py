@@ -24,6 +24,11 @@ def document(fixes: Sequence[Listed]) -> dict[str, Any]:
     return {"schema": SCHEMA, "fixes": [_fix(*one) for one in fixes]}
 
 
+def ended(cgroup: Path | None) -> dict[str, Any]:
+    """The JSON document of `udpkit fix detach`; no cgroup if only leftovers were removed."""
+    return {"schema": SCHEMA, "detached": str(cgroup) if cgroup else None}
+
+
 def _fix(one: LoadedFix, cgroup: Path | None, holder: int | None) -> dict[str, Any]:
     corrected, by_program, unknown, gone, learned = one.counts
     since = datetime.fromtimestamp(one.since, timezone.utc).isoformat() if one.since else None

@@ -36,6 +36,17 @@ def document(told: Told) -> dict[str, Any]:
     }
 
 
+def outcome(fix: str, result: str, commands: Sequence[str], changed: Sequence[str]) -> dict[str, Any]:
+    """The JSON document of `udpkit fix apply` and `undo`. `changed`: what somebody else has, meanwhile."""
+    return {
+        "schema": SCHEMA,
+        "fix": fix,
+        "result": result,
+        "commands": list(commands),
+        "changed": list(changed),
+    }
+
+
 def show(told: Told) -> None:
     if not told:
         click.echo("no fix is applied here")
